@@ -1,0 +1,125 @@
+//! A finished recording.
+
+use crate::{
+    CallTree, Counters, Frame, Function, FunctionId, Node, NodeId, Process, Thread, ThreadId,
+};
+
+/// What was recorded, and how.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Recording {
+    /// Command line of the process that was attached to or started, words joined by spaces.
+    pub command: String,
+    /// Its process id, as the recorder's PID namespace numbers it.
+    pub pid: u32,
+    /// Version of its Python, as `3.12.1`.
+    pub python: String,
+    /// Nanoseconds from one sample to the next, as asked for.
+    pub interval_ns: u64,
+    /// When it started: milliseconds since 1970, UTC.
+    pub started_unix_ms: u64,
+    /// How long it took, in nanoseconds.
+    pub elapsed_ns: u64,
+    /// How it went.
+    pub counters: Counters,
+    /// What recorded it: `sampling`, or `sampling, blocking`.
+    pub collector: String,
+}
+
+/// A finished recording: what was seen, and of what. Made by [`Builder`](crate::Builder).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Profile {
+    pub(crate) recording: Recording,
+    pub(crate) processes: Vec<Process>,
+    pub(crate) threads: Vec<Thread>,
+    pub(crate) functions: Vec<Function>,
+    pub(crate) tree: CallTree,
+}
+
+impl Profile {
+    /// What was recorded, and how.
+    #[must_use]
+    pub fn recording(&self) -> &Recording {
+        &self.recording
+    }
+
+    /// The processes, as [`Thread::process`] numbers them.
+    #[must_use]
+    pub fn processes(&self) -> &[Process] {
+        &self.processes
+    }
+
+    /// The threads, as [`ThreadId`] numbers them.
+    #[must_use]
+    pub fn threads(&self) -> &[Thread] {
+        &self.threads
+    }
+
+    /// The functions, as [`FunctionId`] numbers them.
+    #[must_use]
+    pub fn functions(&self) -> &[Function] {
+        &self.functions
+    }
+
+    /// The stacks that were seen.
+    #[must_use]
+    pub fn tree(&self) -> &CallTree {
+        &self.tree
+    }
+
+    /// Whether nothing was seen: no sample and no time.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.tree.total().is_zero()
+    }
+
+    /// The same recording with only the threads that `keep` chooses. The functions that were seen
+    /// on none of them are left out too.
+    #[must_use]
+    pub fn with_threads(&self, mut keep: impl FnMut(&Thread) -> bool) -> Profile {
+        let mut kept = Profile {
+            recording: self.recording.clone(),
+            processes: self.processes.clone(),
+            threads: Vec::new(),
+            functions: Vec::new(),
+            tree: CallTree::default(),
+        };
+        let threads: Vec<Option<ThreadId>> = self
+            .threads
+            .iter()
+            .map(|thread| {
+                keep(thread).then(|| {
+                    kept.threads.push(thread.clone());
+                    ThreadId::from_index(kept.threads.len() - 1)
+                })
+            })
+            .collect();
+        let mut functions: Vec<Option<FunctionId>> = vec![None; self.functions.len()];
+        let mut nodes: Vec<Option<NodeId>> = Vec::with_capacity(self.tree.len());
+        for id in self.tree.ids() {
+            let node = self.tree.node(id);
+            let moved = match (node.parent, node.frame) {
+                (None, Frame::Thread(thread)) => threads[thread.index()].map(|thread| Node {
+                    parent: None,
+                    frame: Frame::Thread(thread),
+                }),
+                (Some(parent), Frame::Call { function, line }) => {
+                    nodes[parent.index()].map(|parent| {
+                        let function = *functions[function.index()].get_or_insert_with(|| {
+                            kept.functions
+                                .push(self.functions[function.index()].clone());
+                            FunctionId::from_index(kept.functions.len() - 1)
+                        });
+                        Node {
+                            parent: Some(parent),
+                            frame: Frame::Call { function, line },
+                        }
+                    })
+                }
+                // The tree holds neither a thread with a parent nor a call without one.
+                (Some(_), Frame::Thread(_)) | (None, Frame::Call { .. }) => None,
+            };
+            nodes.push(moved.map(|node| kept.tree.push(node, self.tree.own(id))));
+        }
+        kept
+    }
+}

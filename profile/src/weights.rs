@@ -1,0 +1,37 @@
+//! What a node of a tree weighs.
+
+use std::ops::AddAssign;
+
+/// What was measured at a place. The [`Builder`](crate::Builder) sees to it that the sum over all of
+/// a profile fits, and so that of any part does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Weights {
+    /// Wall-clock time, in nanoseconds.
+    pub nanoseconds: u64,
+    /// Samples that were seen there.
+    pub samples: u64,
+}
+
+impl Weights {
+    /// Whether nothing was seen.
+    #[must_use]
+    pub fn is_zero(self) -> bool {
+        self == Self::default()
+    }
+
+    /// The sum, where it fits.
+    #[must_use]
+    pub fn checked_add(self, other: Self) -> Option<Self> {
+        Some(Self {
+            nanoseconds: self.nanoseconds.checked_add(other.nanoseconds)?,
+            samples: self.samples.checked_add(other.samples)?,
+        })
+    }
+}
+
+impl AddAssign for Weights {
+    fn add_assign(&mut self, other: Self) {
+        self.nanoseconds += other.nanoseconds;
+        self.samples += other.samples;
+    }
+}
