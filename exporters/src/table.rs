@@ -1,0 +1,195 @@
+//! The hottest functions, as a table for people.
+
+use std::io::{self, BufWriter, Write};
+
+use pystrobe_profile::{Row, StatsTable};
+
+use crate::Style;
+
+/// The narrowest that the columns for function and place are made.
+const MIN_TEXT: usize = 12;
+
+const BOLD: &str = "\x1b[1m";
+const DIM: &str = "\x1b[2m";
+const RESET: &str = "\x1b[0m";
+
+/// What the counts of a table are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Counts {
+    /// Samples with the function on the stack.
+    Samples,
+    /// Calls, as a tracer counted them.
+    Calls,
+}
+
+impl Counts {
+    fn title(self) -> &'static str {
+        match self {
+            Self::Samples => "samples",
+            Self::Calls => "calls",
+        }
+    }
+
+    fn of(self, row: &Row) -> u64 {
+        match self {
+            Self::Samples => row.cc,
+            Self::Calls => row.nc,
+        }
+    }
+}
+
+pub(crate) fn write(
+    table: &StatsTable,
+    counts: Counts,
+    style: &Style,
+    out: &mut dyn Write,
+) -> io::Result<()> {
+    let mut hottest: Vec<&Row> = table.rows().iter().collect();
+    hottest.sort_by(|a, b| {
+        let by_time = b.tt.total_cmp(&a.tt).then(b.ct.total_cmp(&a.ct));
+        by_time.then_with(|| a.key.cmp(&b.key))
+    });
+    let left_out = hottest.len() - style.rows.unwrap_or(usize::MAX).min(hottest.len());
+    hottest.truncate(hottest.len() - left_out);
+
+    let total = table.total_seconds();
+    let lines: Vec<Line> = hottest
+        .iter()
+        .map(|row| Line::new(row, counts, total))
+        .collect();
+    let columns = Columns::fit(&lines, counts, style.width);
+    let mut out = BufWriter::new(out);
+    let (bold, dim, reset) = if style.color {
+        (BOLD, DIM, RESET)
+    } else {
+        ("", "", "")
+    };
+    writeln!(out, "{bold}{}{reset}", columns.header())?;
+    for line in &lines {
+        let place = shorten_start(&line.place, columns.place);
+        let before = columns.before_place(line);
+        if place.is_empty() {
+            writeln!(out, "{}", before.trim_end())?;
+        } else {
+            writeln!(out, "{before}{dim}{place}{reset}")?;
+        }
+    }
+    if left_out > 0 {
+        let functions = if left_out == 1 {
+            "function"
+        } else {
+            "functions"
+        };
+        writeln!(out, "{dim}… and {left_out} more {functions}{reset}")?;
+    }
+    out.flush()
+}
+
+/// A row, as text.
+struct Line {
+    numbers: [String; 5],
+    function: String,
+    place: String,
+}
+
+impl Line {
+    fn new(row: &Row, counts: Counts, total: f64) -> Self {
+        let percent = |seconds: f64| {
+            let share = if total > 0.0 { seconds / total } else { 0.0 };
+            format!("{:.1}", share * 100.0)
+        };
+        Self {
+            numbers: [
+                percent(row.tt),
+                format!("{:.3}", row.tt),
+                percent(row.ct),
+                format!("{:.3}", row.ct),
+                counts.of(row).to_string(),
+            ],
+            function: row.key.name.to_string(),
+            place: match (&*row.key.file, row.key.line) {
+                ("~" | "", _) => String::new(),
+                (file, line) => format!("{file}:{line}"),
+            },
+        }
+    }
+}
+
+const TIMES: [&str; 4] = ["own %", "own s", "cum %", "cum s"];
+const FUNCTION: &str = "function";
+const PLACE: &str = "file:line";
+
+/// Widths, in characters.
+struct Columns {
+    titles: [&'static str; 5],
+    numbers: [usize; 5],
+    function: usize,
+    place: usize,
+}
+
+impl Columns {
+    /// As wide as the text, or as wide as is left: the numbers always stay whole.
+    fn fit(lines: &[Line], counts: Counts, width: Option<usize>) -> Self {
+        let [own_share, own, cum_share, cum] = TIMES;
+        let titles = [own_share, own, cum_share, cum, counts.title()];
+        let widest = |title: &str, text: &dyn Fn(&Line) -> usize| {
+            lines.iter().map(text).fold(title.len(), usize::max)
+        };
+        let mut columns = Self {
+            titles,
+            numbers: [0, 1, 2, 3, 4]
+                .map(|column| widest(titles[column], &|line| line.numbers[column].len())),
+            function: widest(FUNCTION, &|line| line.function.chars().count()),
+            place: widest(PLACE, &|line| line.place.chars().count()),
+        };
+        if let Some(width) = width {
+            let numbers: usize = columns.numbers.iter().map(|number| number + 2).sum();
+            let left = width.saturating_sub(numbers + 2);
+            // The name says more than the place, but not so much that the place goes.
+            let function = left.saturating_sub(columns.place).max(left * 2 / 5);
+            columns.function = columns.function.min(function.max(MIN_TEXT));
+            let place = left.saturating_sub(columns.function);
+            columns.place = columns.place.min(place.max(MIN_TEXT));
+        }
+        columns
+    }
+
+    fn header(&self) -> String {
+        let titles = Line {
+            numbers: self.titles.map(str::to_owned),
+            function: FUNCTION.to_owned(),
+            place: PLACE.to_owned(),
+        };
+        format!("{}{}", self.before_place(&titles), titles.place)
+    }
+
+    fn before_place(&self, line: &Line) -> String {
+        let mut text = String::new();
+        for (number, width) in line.numbers.iter().zip(self.numbers) {
+            text.push_str(&format!("{number:>width$}  "));
+        }
+        let function = shorten_end(&line.function, self.function);
+        let width = self.function;
+        text.push_str(&format!("{function:<width$}  "));
+        text
+    }
+}
+
+/// The start of a text that is too long.
+fn shorten_end(text: &str, width: usize) -> String {
+    if text.chars().count() <= width {
+        return text.to_owned();
+    }
+    let kept: String = text.chars().take(width.saturating_sub(1)).collect();
+    format!("{kept}…")
+}
+
+/// The end of a text that is too long: a file's name says more than where it lies.
+fn shorten_start(text: &str, width: usize) -> String {
+    let length = text.chars().count();
+    if length <= width {
+        return text.to_owned();
+    }
+    let kept: String = text.chars().skip(length + 1 - width).collect();
+    format!("…{kept}")
+}

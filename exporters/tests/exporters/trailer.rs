@@ -1,0 +1,153 @@
+//! The trailer: what is damaged costs the trailer, never the table.
+
+use std::path::PathBuf;
+
+use pystrobe_exporters::{Format, Style, read_pstats};
+use pystrobe_profile::StatsTable;
+
+use crate::sample::{profile, written};
+
+const START: &[u8] = b"pystrobe<";
+
+fn split() -> (Vec<u8>, usize) {
+    let bytes = written(&profile(), Format::Pstats, &Style::default());
+    let found = |window: &[u8]| window == START;
+    let at = bytes.windows(START.len()).position(found).unwrap();
+    (bytes, at)
+}
+
+#[test]
+fn flipped_bits_never_change_the_profile() {
+    let (bytes, at) = split();
+    let (table, profile) = (StatsTable::of(&profile()), profile());
+    let mut unnoticed = 0;
+    for index in at..bytes.len() {
+        for bit in [0x01, 0x80] {
+            let mut damaged = bytes.clone();
+            damaged[index] ^= bit;
+            let file = read_pstats(&damaged).unwrap();
+            assert_eq!(file.table, table);
+            match file.profile {
+                None => assert!(file.trailer_problem.is_some(), "byte {index}"),
+                // zstd has bits that do not matter: reserved ones, and how large a window to use.
+                Some(read) => {
+                    assert_eq!(read, profile, "byte {index}");
+                    unnoticed += 1;
+                }
+            }
+        }
+    }
+    assert!(unnoticed <= 8, "{unnoticed}");
+}
+
+#[test]
+fn every_length_is_noticed() {
+    let (bytes, at) = split();
+    let table = StatsTable::of(&profile());
+    for len in at..bytes.len() {
+        let file = read_pstats(&bytes[..len]).unwrap();
+        assert_eq!(file.table, table);
+        assert_eq!(file.profile, None);
+        // With less than the first mark it could be anybody's.
+        assert_eq!(
+            file.trailer_problem.is_some(),
+            len >= at + START.len(),
+            "{len}"
+        );
+    }
+    for len in 0..at {
+        let error = read_pstats(&bytes[..len]).unwrap_err().to_string();
+        assert!(error.contains("cut short at byte "), "{error}");
+    }
+}
+
+#[test]
+fn bytes_of_others_are_no_trailer() {
+    let (mut bytes, at) = split();
+    bytes.truncate(at);
+    bytes.extend_from_slice(b"something else");
+    let file = read_pstats(&bytes).unwrap();
+    assert_eq!((file.profile, file.trailer_problem), (None, None));
+}
+
+#[test]
+fn a_newer_version_is_told() {
+    let (mut bytes, _) = split();
+    let version = bytes.len() - 9 - 4;
+    bytes[version] = 2;
+    let problem = read_pstats(&bytes).unwrap().trailer_problem.unwrap();
+    assert!(problem.contains("newer pystrobe (version 2,"), "{problem}");
+}
+
+/// A trailer with this payload.
+fn with_payload(json: &[u8]) -> Vec<u8> {
+    let (mut bytes, at) = split();
+    bytes.truncate(at);
+    let payload = zstd::encode_all(json, 3).unwrap();
+    bytes.extend_from_slice(START);
+    bytes.extend_from_slice(&payload);
+    bytes.extend_from_slice(&(payload.len() as u64).to_le_bytes());
+    bytes.extend_from_slice(&1u32.to_le_bytes());
+    bytes.extend_from_slice(b">pystrobe");
+    bytes
+}
+
+fn payload(nodes: &str) -> String {
+    format!(
+        r#"{{"recording":{{"command":"","pid":1,"python":"","interval_ns":1,"started_unix_ms":1,
+        "elapsed_ns":1,"collector":"","taken":1,"repaired":0,"truncated":0,"lost":0,"late":0,"skipped":0}},
+        "processes":[{{"pid":1,"command":"","python":""}}],
+        "threads":[{{"process":0,"name":"","native_id":null,"ident":1,"interpreter":0}}],
+        "functions":{{"file":["a"],"first_line":[1],"name":["f"],"qualified_name":[""]}},
+        "nodes":{nodes}}}"#
+    )
+}
+
+#[test]
+fn forged_payloads() {
+    let good = r#"{"up":[0,1],"subject":[0,0],"line":[0,1],"nanoseconds":[0,5],"samples":[0,1]}"#;
+    let file = read_pstats(&with_payload(payload(good).as_bytes())).unwrap();
+    assert_eq!(file.trailer_problem, None);
+    assert_eq!(file.profile.unwrap().tree().total().nanoseconds, 5);
+
+    for (bad, wanted) in [
+        (good.replace("[0,5]", "[0]"), "damaged"),
+        (good.replace("\"up\":[0,1]", "\"up\":[0,2]"), "damaged"),
+        (good.replace("\"up\":[0,1]", "\"up\":[1,1]"), "damaged"),
+        (
+            good.replace("\"subject\":[0,0]", "\"subject\":[0,1]"),
+            "function 1, which is not known",
+        ),
+        (
+            good.replace("\"subject\":[0,0]", "\"subject\":[7,0]"),
+            "thread 7, which is not known",
+        ),
+        (
+            good.replace("[0,5]", "[1,18446744073709551615]"),
+            "more time than 64 bits",
+        ),
+        (good.replace("[0,5]", "[0,-5]"), "expected u64"),
+        (good.replace("\"line\"", "\"lime\""), "missing field `line`"),
+        ("[[[[[[[[".repeat(1000), "damaged"),
+    ] {
+        let file = read_pstats(&with_payload(payload(&bad).as_bytes())).unwrap();
+        assert_eq!(file.profile, None);
+        let problem = file.trailer_problem.unwrap();
+        assert!(problem.contains(wanted), "{problem}");
+        assert!(!problem.contains('\n'), "{problem}");
+    }
+}
+
+/// A file of version 1 stays readable for ever. Never bless this one again: when the format changes,
+/// it gets a new version and a new file.
+#[test]
+fn version_1() {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/data/version-1.pstats");
+    if std::env::var_os("PYSTROBE_BLESS").is_some_and(|bless| bless == "1") && !path.exists() {
+        std::fs::write(&path, split().0).unwrap();
+    }
+    let file = read_pstats(&std::fs::read(&path).unwrap()).unwrap();
+    assert_eq!(file.trailer_problem, None);
+    assert_eq!(file.profile, Some(profile()));
+    assert_eq!(file.table, StatsTable::of(&profile()));
+}
