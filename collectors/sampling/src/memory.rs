@@ -68,7 +68,10 @@ pub trait RemoteMemory {
     ///
     /// [`ReadError::Fault`] where not all of it is mapped, else as [`Self::read_regions`].
     fn read(&self, address: u64, into: &mut [u8]) -> Result<(), ReadError> {
-        let region = Region { address, length: into.len() };
+        let region = Region {
+            address,
+            length: into.len(),
+        };
         match self.read_regions(&[region], into)? {
             1 => Ok(()),
             _ => Err(ReadError::Fault(address)),

@@ -7,10 +7,13 @@
 mod debug_offsets;
 mod table;
 
-pub use debug_offsets::{DEBUG_OFFSETS_SIZE, from_debug_offsets};
+pub use debug_offsets::{DEBUG_OFFSETS_SIZE, LayoutError, from_debug_offsets};
 pub use table::builtin;
 
-/// Major and minor version of a CPython. The layouts do not differ between patch releases.
+/// Major and minor version of a CPython.
+///
+/// One row serves every patch release of 3.8 to 3.12 (3.9.3 moved a field of `PyThreadState` and was withdrawn for it).
+/// From 3.13 on fields do move (3.14.5 moved `imports.modules`), but the order of what is published stays.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Minor(pub u8, pub u8);
 
@@ -174,7 +177,8 @@ pub struct CodeLayout {
     pub code_bytes: Option<u64>,
     /// How large its frames are.
     pub frame_size: FrameSize,
-    /// `co_version`, a `uint32`, never given twice while it is not 0. 3.11 and later.
+    /// `co_version`, a `uint32` that an interpreter gives to one code object only, unless it is 0
+    /// (it has run out of versions). 3.12 and later.
     pub version: Option<u64>,
 }
 
@@ -196,14 +200,29 @@ pub struct ObjectLayout {
 pub struct UnicodeLayout {
     /// `length`, in code points.
     pub length: u64,
-    /// `hash`.
+    /// `hash`: -1 until it is first asked for.
     pub hash: u64,
-    /// `state`, a bit field: `kind`, `compact`, `ascii`. Where the bits lie differs by version; see `strings`.
+    /// `state`, a bit field of 4 bytes.
     pub state: u64,
+    /// The lowest bit of `state.kind` (three bits, bytes a character); `compact` and `ascii` are the next two bits.
+    pub kind_bit: u8,
     /// `sizeof(PyASCIIObject)`: where the characters of an ASCII string start.
     pub ascii_data: u64,
     /// `sizeof(PyCompactUnicodeObject)`: where those of any other compact string start.
     pub compact_data: u64,
+}
+
+/// Bytecode that each thread has its own copy of: free-threaded builds, 3.14 and later.
+///
+/// An instruction pointer then points into `entries[tlbc_index]` of the code object's `co_tlbc`, of which
+/// entry 0 is `co_code_adaptive`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ThreadLocalBytecode {
+    /// `tlbc_index` in `_PyInterpreterFrame`, an `int32`.
+    pub frame_index: u64,
+    /// `co_tlbc` in `PyCodeObject`: a pointer to a `_PyCodeArray`, which is the number of entries (8 bytes)
+    /// and then the entries, each a pointer to a copy of the bytecode or null.
+    pub code_array: u64,
 }
 
 /// All offsets that a sampler needs of one CPython version.
@@ -231,4 +250,6 @@ pub struct Layout {
     pub object: ObjectLayout,
     /// Strings.
     pub unicode: UnicodeLayout,
+    /// Copies of the bytecode, where the build makes them.
+    pub thread_local_bytecode: Option<ThreadLocalBytecode>,
 }

@@ -1,0 +1,387 @@
+//! The thread that samples, from the first moment to the last.
+//!
+//! It never waits for whoever takes its batches: a batch for which there is no room stays here and goes
+//! out with the next one. It ends by dropping its side of the channel.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, JoinHandle, Thread};
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
+use py_spy::config::LineNo;
+use pystrobe_profile::{Batch, Counters};
+
+use crate::attach_error::AttachError;
+use crate::discovery::{self, Interpreter};
+use crate::legacy::LegacySampler;
+use crate::memory::ReadError;
+use crate::names_schedule::NamesSchedule;
+use crate::pause::Pause;
+use crate::process::{self, ExecWatch};
+use crate::process_memory::ProcessMemory;
+use crate::sampler::Sampler;
+use crate::schedule::Schedule;
+use crate::stacks::Stacks;
+use crate::target::Target;
+
+/// Batches that may wait to be taken: some seconds' worth. Beyond that they grow here instead.
+const WAITING_BATCHES: usize = 64;
+/// How often a batch goes out.
+const BATCH_EVERY: Duration = Duration::from_millis(50);
+/// How often the process is asked whether it executes another program by now.
+const EXEC_CHECK_EVERY: Duration = Duration::from_millis(50);
+/// How long a process that has executed another program may take to become a Python again.
+const FOLLOW_FOR: Duration = Duration::from_secs(5);
+/// Readings that fail one after the other before the process is given up.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// How to sample.
+#[derive(Debug, Clone, Copy)]
+pub struct Options {
+    /// Time between two samples.
+    pub interval: Duration,
+    /// How long to record; until the target ends where there is none.
+    pub duration: Option<Duration>,
+    /// Stop the target for each sample.
+    pub blocking: bool,
+}
+
+/// Why a recording ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ending {
+    /// The duration has passed.
+    Elapsed,
+    /// It was stopped.
+    Stopped,
+    /// The process has ended.
+    TargetEnded,
+    /// The process has executed something that is not Python.
+    TargetReplaced,
+    /// The process could no longer be read.
+    Failed(ReadError),
+}
+
+/// Ends a recording from any thread.
+#[derive(Debug, Clone)]
+pub struct Stopper {
+    stop: Arc<AtomicBool>,
+    thread: Thread,
+}
+
+impl Stopper {
+    /// Asks the sampler to take its last sample now.
+    pub fn stop(&self) {
+        self.stop.store(true, Ordering::Release);
+        self.thread.unpark();
+    }
+}
+
+/// A recording that is under way.
+#[derive(Debug)]
+pub struct Recording {
+    batches: Receiver<Batch>,
+    sampler: JoinHandle<Ending>,
+    stop: Arc<AtomicBool>,
+}
+
+impl Recording {
+    /// The news. The channel closes when the recording has ended.
+    #[must_use]
+    pub fn batches(&self) -> &Receiver<Batch> {
+        &self.batches
+    }
+
+    /// Asks the sampler to end.
+    pub fn stop(&self) {
+        self.stopper().stop();
+    }
+
+    /// A handle that ends the recording, for another thread.
+    #[must_use]
+    pub fn stopper(&self) -> Stopper {
+        Stopper {
+            stop: Arc::clone(&self.stop),
+            thread: self.sampler.thread().clone(),
+        }
+    }
+
+    /// Waits for the sampler and says why it ended. Take all batches first, or this waits for room.
+    #[must_use]
+    pub fn finish(self) -> Ending {
+        drop(self.batches);
+        self.sampler
+            .join()
+            .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    }
+}
+
+/// Starts to record.
+///
+/// # Errors
+///
+/// Where the crate that reads old interpreters cannot read this one, or no thread can be started.
+pub fn record(target: Target, options: Options) -> Result<Recording, AttachError> {
+    let pid = target.pid();
+    let source = Source::of(&target)?;
+    let (sender, batches) = bounded(WAITING_BATCHES);
+    let stop = Arc::new(AtomicBool::new(false));
+    let stopped = Arc::clone(&stop);
+    let sampler = thread::Builder::new()
+        .name("sampler".into())
+        .spawn(move || {
+            // Sleeps of this thread alone are to end on time; the default lets them end 50 microseconds late.
+            // Where the kernel refuses, samples are late and counted as such.
+            let _ = nix::sys::prctl::set_timerslack(1_000);
+            Run {
+                pid,
+                options,
+                stopped,
+                sender,
+                source,
+                started: Instant::now(),
+            }
+            .run()
+        });
+    match sampler {
+        Ok(sampler) => Ok(Recording {
+            batches,
+            sampler,
+            stop,
+        }),
+        Err(error) => Err(AttachError::Unreadable {
+            pid,
+            what: format!("no thread to sample it: {error}"),
+        }),
+    }
+}
+
+/// Where samples come from.
+enum Source {
+    Remote {
+        sampler: Box<Sampler<ProcessMemory>>,
+        exec: ExecWatch,
+        names: NamesSchedule,
+    },
+    Legacy(Box<LegacySampler>),
+}
+
+impl Source {
+    fn of(target: &Target) -> Result<Self, AttachError> {
+        let pid = target.pid();
+        if target.interpreter.legacy {
+            return Ok(Self::Legacy(Box::new(LegacySampler::new(
+                pid,
+                LineNo::First,
+            )?)));
+        }
+        let exec = ExecWatch::new(pid).map_err(|_| AttachError::Ended { pid })?;
+        let sampler = Box::new(Sampler::new(pid, stacks(&target.interpreter)));
+        Ok(Self::Remote {
+            sampler,
+            exec,
+            names: NamesSchedule::default(),
+        })
+    }
+
+    fn sample(&mut self, weight: Duration) -> Result<(), ReadError> {
+        match self {
+            Self::Remote { sampler, .. } => sampler.sample(weight),
+            Self::Legacy(sampler) => sampler.sample(weight),
+        }
+    }
+
+    fn counters(&mut self) -> &mut Counters {
+        match self {
+            Self::Remote { sampler, .. } => sampler.counters(),
+            Self::Legacy(sampler) => sampler.counters(),
+        }
+    }
+
+    fn take_batch(&mut self, elapsed: Duration) -> Batch {
+        match self {
+            Self::Remote { sampler, .. } => sampler.take_batch(elapsed),
+            Self::Legacy(sampler) => sampler.take_batch(elapsed),
+        }
+    }
+
+    fn put_back(&mut self, batch: Batch) {
+        match self {
+            Self::Remote { sampler, .. } => sampler.put_back(batch),
+            Self::Legacy(sampler) => sampler.put_back(batch),
+        }
+    }
+}
+
+/// What reads the stacks of an interpreter.
+pub(crate) fn stacks(interpreter: &Interpreter) -> Stacks<ProcessMemory> {
+    let memory = ProcessMemory::new(interpreter.pid);
+    Stacks::new(
+        memory,
+        interpreter.layout,
+        interpreter.roots,
+        interpreter.code_type,
+    )
+}
+
+struct Run {
+    pid: u32,
+    options: Options,
+    stopped: Arc<AtomicBool>,
+    sender: Sender<Batch>,
+    source: Source,
+    started: Instant,
+}
+
+impl Run {
+    fn run(mut self) -> Ending {
+        let mut schedule = Schedule::new(self.options.interval, u64::from(self.pid));
+        let mut last_sample = Duration::ZERO;
+        let mut last_success = Duration::ZERO;
+        // Samples that could not be read since the last one that was. A process that is ending, or that
+        // starts another program, cannot be read either: those are not lost.
+        let mut failed = 0;
+        let mut next_batch = BATCH_EVERY;
+        let mut next_exec_check = EXEC_CHECK_EVERY;
+        let ending = loop {
+            let tick = schedule.next(self.started.elapsed());
+            self.source.counters().skipped += tick.skipped;
+            let due = self
+                .options
+                .duration
+                .map_or(tick.due, |end| tick.due.min(end));
+            self.wait_until(due, schedule.spins());
+
+            // One last sample closes the recording, so that it covers all the time it lasted.
+            let stopped = self.stopped.load(Ordering::Acquire);
+            let now = self.started.elapsed();
+            let elapsed = self.options.duration.is_some_and(|end| now >= end);
+            if !stopped && !elapsed && schedule.is_late(tick, now) {
+                self.source.counters().late += 1;
+            }
+            match self.sample(now.saturating_sub(last_sample)) {
+                Ok(()) => {
+                    self.source.counters().lost += std::mem::take(&mut failed);
+                    (last_sample, last_success) = (now, now);
+                }
+                Err(_) if !process::is_alive(self.pid) => break Ending::TargetEnded,
+                Err(error @ ReadError::Denied) => break Ending::Failed(error),
+                Err(error) => {
+                    failed += 1;
+                    next_exec_check = now;
+                    if now.saturating_sub(last_success) > PATIENCE {
+                        self.source.counters().lost += failed;
+                        break Ending::Failed(error);
+                    }
+                }
+            }
+            if now >= next_exec_check {
+                next_exec_check = now + EXEC_CHECK_EVERY;
+                match self.follow_exec() {
+                    Exec::Same => {}
+                    // What passed between the two programs was nobody's time.
+                    Exec::Followed => {
+                        (last_sample, last_success) =
+                            (self.started.elapsed(), self.started.elapsed())
+                    }
+                    Exec::Lost(ending) => break ending,
+                }
+            }
+            if stopped || elapsed {
+                break if stopped {
+                    Ending::Stopped
+                } else {
+                    Ending::Elapsed
+                };
+            }
+            self.name_threads(now);
+            if now >= next_batch {
+                next_batch = now + BATCH_EVERY;
+                self.send(last_sample);
+            }
+        };
+        if let Source::Remote { sampler, .. } = &mut self.source {
+            // Names that changed since; nothing comes of it where the process has ended.
+            sampler.refresh_names();
+        }
+        let batch = self.source.take_batch(last_sample);
+        // This one may wait for room. That nobody is listening any more is no reason to complain.
+        let _ = self.sender.send(batch);
+        ending
+    }
+
+    fn sample(&mut self, weight: Duration) -> Result<(), ReadError> {
+        let _pause = match (&self.source, self.options.blocking) {
+            (Source::Remote { .. }, true) => Some(Pause::new(self.pid)?),
+            _ => None,
+        };
+        self.source.sample(weight)
+    }
+
+    fn wait_until(&self, due: Duration, spin: bool) {
+        loop {
+            let rest = due.saturating_sub(self.started.elapsed());
+            if rest.is_zero() || self.stopped.load(Ordering::Acquire) {
+                return;
+            }
+            if spin {
+                std::hint::spin_loop()
+            } else {
+                thread::park_timeout(rest)
+            }
+        }
+    }
+
+    fn send(&mut self, elapsed: Duration) {
+        match self.sender.try_send(self.source.take_batch(elapsed)) {
+            Ok(()) | Err(TrySendError::Disconnected(_)) => {}
+            Err(TrySendError::Full(batch)) => self.source.put_back(batch),
+        }
+    }
+
+    fn name_threads(&mut self, now: Duration) {
+        if let Source::Remote { sampler, names, .. } = &mut self.source
+            && names.is_due(now, sampler.threads_met(), sampler.has_unnamed())
+        {
+            let began = Instant::now();
+            sampler.refresh_names();
+            names.done(now, sampler.threads_met(), began.elapsed());
+        }
+    }
+
+    /// If the process executes another program by now, goes on with that one.
+    fn follow_exec(&mut self) -> Exec {
+        let Source::Remote { sampler, exec, .. } = &mut self.source else {
+            return Exec::Same;
+        };
+        if !exec.replaced() {
+            return Exec::Same;
+        }
+        let (began, stopped) = (Instant::now(), &self.stopped);
+        let give_up = || stopped.load(Ordering::Acquire) || began.elapsed() > FOLLOW_FOR;
+        match discovery::wait_for(self.pid, give_up) {
+            Ok(interpreter) if !interpreter.legacy => match ExecWatch::new(self.pid) {
+                Ok(watch) => {
+                    sampler.follow(stacks(&interpreter));
+                    *exec = watch;
+                    Exec::Followed
+                }
+                Err(_) => Exec::Lost(Ending::TargetEnded),
+            },
+            Ok(_) | Err(AttachError::GaveUp { .. } | AttachError::NotPython { .. }) => {
+                Exec::Lost(Ending::TargetReplaced)
+            }
+            Err(_) => Exec::Lost(Ending::TargetEnded),
+        }
+    }
+}
+
+/// What became of a process that may have executed another program.
+enum Exec {
+    /// It has not.
+    Same,
+    /// It has, and that one is a Python as well.
+    Followed,
+    /// It has, and there is nothing more to sample.
+    Lost(Ending),
+}

@@ -1,0 +1,345 @@
+//! Turns readings into the news that a profile is built from.
+//!
+//! A stack is told as a node of the call tree. Two stacks of one thread mostly share their older frames,
+//! so a stack costs what it does not share with the one before it; and while a thread stays where it is,
+//! its samples are one observation that grows.
+
+use pystrobe_profile::{
+    Batch, Counters, Frame, FunctionId, Node, NodeId, Observation, Thread, ThreadId,
+};
+use rustc_hash::FxHashMap;
+
+use crate::codes::CodeId;
+use crate::memory::{ReadError, RemoteMemory};
+use crate::process;
+use crate::schedule::nanoseconds;
+use crate::stacks::{Stacks, ThreadKey, ThreadStack};
+use crate::thread_names::{native_id, thread_names};
+use crate::walk::RawFrame;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// What stands for the older frames of a stack that could not be followed to its foot.
+const TRUNCATED: &str = "<truncated>";
+/// Observations that a batch holds before those of the same node are put together, while nobody takes it.
+const COMPACT_AT: usize = 1 << 16;
+
+/// A thread that was met, and where it was last.
+#[derive(Debug)]
+struct Track {
+    serial: u64,
+    thread: ThreadId,
+    foot: NodeId,
+    /// Its stack in the last sample, outermost frame first.
+    path: Vec<(RawFrame, CodeId, NodeId)>,
+    /// What was seen since the thread came to where it is.
+    pending: Observation,
+    key: ThreadKey,
+    /// Its name, as soon as it is known.
+    name: Option<String>,
+}
+
+/// Samples a process, and collects what is new in a [`Batch`].
+#[derive(Debug)]
+pub(crate) struct Sampler<M> {
+    /// Whom to ask for the kernel's ids of its threads, where the interpreter does not keep them.
+    pid: u32,
+    stacks: Stacks<M>,
+    /// By slot of the thread.
+    tracks: Vec<Option<Track>>,
+    nodes: FxHashMap<Node, NodeId>,
+    /// The function that stands for what was cut off, once there was any.
+    truncated: Option<FunctionId>,
+    threads: usize,
+    batch: Batch,
+    counters: Counters,
+}
+
+impl<M: RemoteMemory> Sampler<M> {
+    pub(crate) fn new(pid: u32, stacks: Stacks<M>) -> Self {
+        Self {
+            pid,
+            stacks,
+            tracks: Vec::new(),
+            nodes: FxHashMap::default(),
+            truncated: None,
+            threads: 0,
+            batch: Batch::default(),
+            counters: Counters::default(),
+        }
+    }
+
+    pub(crate) fn counters(&mut self) -> &mut Counters {
+        &mut self.counters
+    }
+
+    /// Takes a sample that stands for `weight`.
+    ///
+    /// # Errors
+    ///
+    /// Where the process could not be read at all.
+    pub(crate) fn sample(&mut self, weight: Duration) -> Result<(), ReadError> {
+        let reading = self.stacks.read()?;
+        self.counters.taken += 1;
+        self.counters.repaired += u64::from(reading.repaired);
+        self.counters.truncated += reading.truncated;
+        if reading.truncated > 0 && self.truncated.is_none() {
+            self.truncated = Some(self.stacks.codes.functions.synthetic(TRUNCATED));
+        }
+        let weight = nanoseconds(weight);
+        let mut tracks = std::mem::take(&mut self.tracks);
+        for (slot, stack) in self.stacks.threads() {
+            // A thread that runs no Python code at the moment is not seen.
+            if stack.frames.is_empty() && stack.complete {
+                continue;
+            }
+            if tracks.len() <= slot {
+                tracks.resize_with(slot + 1, || None);
+            }
+            let mut nodes = Nodes {
+                ids: &mut self.nodes,
+                fresh: &mut self.batch.nodes,
+            };
+            let track = match tracks.get_mut(slot) {
+                Some(Some(track)) if track.serial == stack.serial => track,
+                Some(place) => {
+                    if let Some(old) = place.take() {
+                        push(&mut self.batch.observations, old.pending);
+                    }
+                    let thread = ThreadId::from_index(self.threads);
+                    self.threads += 1;
+                    self.batch.threads.push(Thread {
+                        process: 0,
+                        name: String::new(),
+                        native_id: stack.key.native_id.filter(|id| *id != 0).or_else(|| {
+                            let ids = process::native_ids(self.pid);
+                            native_id(&self.stacks.memory, stack.key.ident, &ids)
+                        }),
+                        ident: stack.key.ident,
+                        interpreter: stack.interpreter_id,
+                    });
+                    let foot = nodes.id(Node {
+                        parent: None,
+                        frame: Frame::Thread(thread),
+                    });
+                    place.insert(Track {
+                        serial: stack.serial,
+                        thread,
+                        foot,
+                        path: Vec::new(),
+                        pending: Observation {
+                            node: foot,
+                            nanoseconds: 0,
+                            samples: 0,
+                        },
+                        key: stack.key,
+                        name: None,
+                    })
+                }
+                None => continue,
+            };
+            let node = match self.truncated {
+                Some(function) if !stack.complete => {
+                    part(&self.stacks, &mut nodes, track, stack, function)
+                }
+                _ => whole(&self.stacks, &mut nodes, track, stack),
+            };
+            if track.pending.node != node {
+                push(&mut self.batch.observations, track.pending);
+                track.pending = Observation {
+                    node,
+                    nanoseconds: 0,
+                    samples: 0,
+                };
+            }
+            track.pending.nanoseconds += weight;
+            track.pending.samples += 1;
+        }
+        self.tracks = tracks;
+        if self.batch.observations.len() >= COMPACT_AT {
+            compact(&mut self.batch.observations);
+        }
+        Ok(())
+    }
+
+    /// What is new since the last batch. `elapsed` is the time since the recording started.
+    pub(crate) fn take_batch(&mut self, elapsed: Duration) -> Batch {
+        for track in self.tracks.iter_mut().flatten() {
+            push(&mut self.batch.observations, track.pending);
+            track.pending = Observation {
+                node: track.pending.node,
+                nanoseconds: 0,
+                samples: 0,
+            };
+        }
+        self.batch
+            .functions
+            .append(&mut self.stacks.codes.functions.fresh);
+        self.batch.counters = self.counters;
+        self.batch.elapsed = nanoseconds(elapsed);
+        std::mem::take(&mut self.batch)
+    }
+
+    /// Takes back a batch for which there was no room. Nothing is lost: it goes out with the next one.
+    pub(crate) fn put_back(&mut self, batch: Batch) {
+        self.batch = batch;
+    }
+
+    /// Goes on with another interpreter in the same process, after it has executed another program.
+    pub(crate) fn follow(&mut self, mut stacks: Stacks<M>) {
+        std::mem::swap(
+            &mut stacks.codes.functions,
+            &mut self.stacks.codes.functions,
+        );
+        self.stacks = stacks;
+        for track in self.tracks.drain(..).flatten() {
+            push(&mut self.batch.observations, track.pending);
+        }
+    }
+
+    /// How many threads were ever met.
+    pub(crate) fn threads_met(&self) -> usize {
+        self.threads
+    }
+
+    /// Whether threads were met whose name is not known yet.
+    pub(crate) fn has_unnamed(&self) -> bool {
+        self.tracks
+            .iter()
+            .flatten()
+            .any(|track| track.name.is_none())
+    }
+
+    /// Reads the names of all threads anew, and tells those that changed.
+    pub(crate) fn refresh_names(&mut self) {
+        let mut by_interpreter: BTreeMap<u64, Vec<usize>> = BTreeMap::new();
+        for (slot, track) in self.tracks.iter().enumerate() {
+            if let Some(track) = track {
+                by_interpreter
+                    .entry(track.key.interpreter)
+                    .or_default()
+                    .push(slot);
+            }
+        }
+        for (interpreter, slots) in by_interpreter {
+            let names = thread_names(&self.stacks.memory, &self.stacks.layout, interpreter);
+            for slot in slots {
+                if let Some(Some(track)) = self.tracks.get_mut(slot)
+                    && let Some(name) = names.get(&track.key.ident)
+                    && track.name.as_ref() != Some(name)
+                {
+                    self.batch.renamed.push((track.thread, name.clone()));
+                    track.name = Some(name.clone());
+                }
+            }
+        }
+    }
+}
+
+/// The nodes that were described.
+struct Nodes<'a> {
+    ids: &'a mut FxHashMap<Node, NodeId>,
+    fresh: &'a mut Vec<Node>,
+}
+
+impl Nodes<'_> {
+    fn id(&mut self, node: Node) -> NodeId {
+        let next = NodeId::from_index(self.ids.len());
+        *self.ids.entry(node).or_insert_with(|| {
+            self.fresh.push(node);
+            next
+        })
+    }
+
+    fn call<M: RemoteMemory>(
+        &mut self,
+        stacks: &Stacks<M>,
+        parent: NodeId,
+        (frame, code): (RawFrame, CodeId),
+    ) -> NodeId {
+        match stacks.codes.get(code) {
+            Some((function, code)) if !code.hidden => {
+                let frame = Frame::Call {
+                    function: *function,
+                    line: code.line(frame.at),
+                };
+                self.id(Node {
+                    parent: Some(parent),
+                    frame,
+                })
+            }
+            _ => parent,
+        }
+    }
+}
+
+/// The node of a stack that reaches the foot. What it shares with the last one is not looked up again.
+fn whole<M: RemoteMemory>(
+    stacks: &Stacks<M>,
+    nodes: &mut Nodes<'_>,
+    track: &mut Track,
+    stack: &ThreadStack,
+) -> NodeId {
+    let outermost_first = || stack.frames.iter().rev();
+    let shared = outermost_first()
+        .zip(&track.path)
+        .take_while(|((frame, code), (old_frame, old_code, _))| {
+            frame == old_frame && code == old_code
+        })
+        .count();
+    track.path.truncate(shared);
+    let mut parent = track.path.last().map_or(track.foot, |&(_, _, node)| node);
+    for &(frame, code) in outermost_first().skip(shared) {
+        parent = nodes.call(stacks, parent, (frame, code));
+        track.path.push((frame, code, parent));
+    }
+    parent
+}
+
+/// The node of a stack of which only the newer frames are known: they stand on a frame that says so.
+fn part<M: RemoteMemory>(
+    stacks: &Stacks<M>,
+    nodes: &mut Nodes<'_>,
+    track: &mut Track,
+    stack: &ThreadStack,
+    truncated: FunctionId,
+) -> NodeId {
+    track.path.clear();
+    let frame = Frame::Call {
+        function: truncated,
+        line: 0,
+    };
+    let mut parent = nodes.id(Node {
+        parent: Some(track.foot),
+        frame,
+    });
+    for &frame in stack.frames.iter().rev() {
+        parent = nodes.call(stacks, parent, frame);
+    }
+    parent
+}
+
+fn push(observations: &mut Vec<Observation>, observation: Observation) {
+    if observation.samples > 0 {
+        observations.push(observation);
+    }
+}
+
+/// Puts observations of the same node together.
+fn compact(observations: &mut Vec<Observation>) {
+    let mut by_node: FxHashMap<NodeId, (u64, u64)> = FxHashMap::default();
+    for seen in observations.drain(..) {
+        let (nanoseconds, samples) = by_node.entry(seen.node).or_default();
+        *nanoseconds += seen.nanoseconds;
+        *samples += seen.samples;
+    }
+    let sums = by_node
+        .into_iter()
+        .map(|(node, (nanoseconds, samples))| Observation {
+            node,
+            nanoseconds,
+            samples,
+        });
+    observations.extend(sums);
+}

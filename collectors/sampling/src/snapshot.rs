@@ -1,0 +1,243 @@
+//! One sample's view of the target: all regions that it will need, read in one call.
+//!
+//! The plan says which regions those are. It is what the samples before needed: a region that is asked
+//! for and was not planned is fetched at once, by a call of its own, and planned from then on; one that
+//! nobody asked for in a while is forgotten. Bytes never outlive the sample they were read for.
+//!
+//! Regions are read in the order of their [`Group`], because each is copied at a moment of its own: a
+//! thread's state first and its frames right behind it, so that little can move in between, and what
+//! proves that code objects are still the same ones last, because it must hold for all frames before it.
+
+use std::collections::BTreeMap;
+use std::ops::Bound;
+
+use crate::memory::{ReadError, Region, RemoteMemory};
+
+/// A region that was not used for this many samples is no longer planned. Code that alternates between
+/// a few generators comes back to each of them within fewer, and a stale region costs a tenth of a
+/// microsecond a sample.
+const FORGET_AFTER: u64 = 16;
+
+/// More bytes than this are no process's stacks; it bounds what a target can make us allocate.
+const MAX_BYTES: usize = 1 << 28;
+
+/// When in the call a region is read, earliest first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Group {
+    /// The state of a thread, by the thread's number.
+    Thread(u32),
+    /// Its frames: chunks of its data stack, and frames that live elsewhere.
+    Stack(u32),
+    /// What identifies a code object.
+    Code,
+    /// The roots: lists of interpreters and threads, and the generation of code objects.
+    Root,
+}
+
+impl Group {
+    /// Sorts a thread's frames right behind its state.
+    fn order(self) -> (u32, u8) {
+        match self {
+            Self::Thread(thread) => (thread, 0),
+            Self::Stack(thread) => (thread, 1),
+            Self::Code => (u32::MAX, 2),
+            Self::Root => (u32::MAX, 3),
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Slot {
+    region: Region,
+    group: Group,
+    /// Where its bytes start in the buffer; `None` while they were not read for this sample.
+    start: Option<usize>,
+    /// The last sample that asked for it.
+    used: u64,
+}
+
+/// See the module's documentation.
+#[derive(Debug, Default)]
+pub(crate) struct Snapshot {
+    slots: Vec<Slot>,
+    /// Slot numbers by the address of their region. Regions may overlap; no two start at the same address.
+    by_address: BTreeMap<u64, usize>,
+    buffer: Vec<u8>,
+    regions: Vec<Region>,
+    sample: u64,
+    /// The slot that was found last: the next question is mostly about it or its neighbour.
+    last: usize,
+    unsorted: bool,
+    /// A planned region turned out to be unmapped.
+    gone: bool,
+    extra_calls: u64,
+}
+
+impl Snapshot {
+    /// Starts a sample: reads all planned regions, in one call unless one of them is gone.
+    pub(crate) fn read<M: RemoteMemory>(&mut self, memory: &M) -> Result<(), ReadError> {
+        self.sample += 1;
+        self.extra_calls = 0;
+        if self.gone || self.sample.is_multiple_of(FORGET_AFTER) {
+            self.forget_unused();
+        }
+        if self.unsorted {
+            self.sort();
+        }
+        self.regions.clear();
+        let mut length = 0;
+        for slot in &mut self.slots {
+            self.regions.push(slot.region);
+            slot.start = Some(length);
+            length += slot.region.length;
+        }
+        self.buffer.resize(length, 0);
+        let mut done = 0;
+        while done < self.regions.len() {
+            let start = self.slots[done].start.unwrap_or(0);
+            done += memory.read_regions(&self.regions[done..], &mut self.buffer[start..])?;
+            if done < self.regions.len() {
+                // The region at `done` is unmapped by now. The rest is still worth having.
+                self.slots[done].start = None;
+                self.slots[done].used = 0;
+                self.gone = true;
+                done += 1;
+                if done < self.regions.len() {
+                    self.extra_calls += 1;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// How many calls this sample needed beyond the first.
+    pub(crate) fn extra_calls(&self) -> u64 {
+        self.extra_calls
+    }
+
+    /// The bytes of a region, where they were read for this sample.
+    pub(crate) fn get(&mut self, region: Region) -> Option<&[u8]> {
+        let (slot, offset) = self.find(region)?;
+        let start = self.slots[slot].start? + offset;
+        self.buffer.get(start..start.checked_add(region.length)?)
+    }
+
+    /// The bytes of a region; where they were not planned, `enclosing` is fetched now and planned from now on.
+    pub(crate) fn get_or_fetch<M: RemoteMemory>(
+        &mut self,
+        memory: &M,
+        region: Region,
+        enclosing: Region,
+        group: Group,
+    ) -> Result<&[u8], ReadError> {
+        if self.find(region).is_none() {
+            self.fetch(memory, &[(enclosing, group)])?;
+        }
+        self.get(region).ok_or(ReadError::Fault(region.address))
+    }
+
+    /// Reads regions that were not planned, in one call, and plans them. Those that are unmapped are left out.
+    pub(crate) fn fetch<M: RemoteMemory>(
+        &mut self,
+        memory: &M,
+        wanted: &[(Region, Group)],
+    ) -> Result<(), ReadError> {
+        let mut rest = wanted;
+        while !rest.is_empty() {
+            self.extra_calls += 1;
+            self.regions.clear();
+            self.regions.extend(rest.iter().map(|(region, _)| *region));
+            let start = self.buffer.len();
+            let length: usize = self.regions.iter().map(|region| region.length).sum();
+            if length > MAX_BYTES.saturating_sub(start) {
+                return Err(ReadError::Implausible {
+                    address: rest[0].0.address,
+                    expected: "a stack that fits in memory",
+                });
+            }
+            self.buffer.resize(start + length, 0);
+            let done = memory.read_regions(&self.regions, &mut self.buffer[start..])?;
+            let mut at = start;
+            for &(region, group) in &rest[..done] {
+                self.plan(region, group, at);
+                at += region.length;
+            }
+            rest = &rest[(done + 1).min(rest.len())..];
+        }
+        Ok(())
+    }
+
+    fn plan(&mut self, region: Region, group: Group, start: usize) {
+        let slot = Slot {
+            region,
+            group,
+            start: Some(start),
+            used: self.sample,
+        };
+        if let Some(&known) = self.by_address.get(&region.address) {
+            // The same place, longer: what was planned there is superseded.
+            self.unsorted |= self.slots[known].group != group;
+            self.slots[known] = slot;
+        } else {
+            self.by_address.insert(region.address, self.slots.len());
+            self.slots.push(slot);
+            self.unsorted = true;
+        }
+    }
+
+    /// The slot that holds a region, and where in the slot it starts.
+    fn find(&mut self, wanted: Region) -> Option<(usize, usize)> {
+        let end = wanted.end()?;
+        for candidate in [self.last, self.last + 1] {
+            if let Some(offset) = self.offset_in(candidate, wanted.address, end) {
+                return Some((candidate, offset));
+            }
+        }
+        // Of the regions that start at or before the address the nearest is nearly always the one; a
+        // few more are looked at because a short region can lie inside a long one.
+        let before = self
+            .by_address
+            .range((Bound::Unbounded, Bound::Included(wanted.address)));
+        let (slot, offset) = before.rev().take(4).find_map(|(_, &slot)| {
+            covers(&self.slots[slot], wanted.address, end).map(|offset| (slot, offset))
+        })?;
+        self.slots[slot].used = self.sample;
+        self.last = slot;
+        Some((slot, offset))
+    }
+
+    fn offset_in(&mut self, slot: usize, address: u64, end: u64) -> Option<usize> {
+        let slot_ref = self.slots.get_mut(slot)?;
+        let offset = covers(slot_ref, address, end)?;
+        slot_ref.used = self.sample;
+        self.last = slot;
+        Some(offset)
+    }
+
+    fn forget_unused(&mut self) {
+        let oldest = self.sample.saturating_sub(FORGET_AFTER).max(1);
+        let before = self.slots.len();
+        self.slots.retain(|slot| slot.used >= oldest);
+        self.unsorted |= self.slots.len() != before;
+        self.gone = false;
+    }
+
+    fn sort(&mut self) {
+        self.slots.sort_by_key(|slot| slot.group.order());
+        self.by_address.clear();
+        self.by_address.extend(
+            self.slots
+                .iter()
+                .enumerate()
+                .map(|(number, slot)| (slot.region.address, number)),
+        );
+        self.unsorted = false;
+        self.last = 0;
+    }
+}
+
+fn covers(slot: &Slot, address: u64, end: u64) -> Option<usize> {
+    slot.start?;
+    let offset = address.checked_sub(slot.region.address)?;
+    (slot.region.end()? >= end).then_some(usize::try_from(offset).ok()?)
+}

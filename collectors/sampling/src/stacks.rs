@@ -1,0 +1,424 @@
+//! All stacks of a process at one moment.
+//!
+//! One read decides. A stack that is possible is accepted, even when its current frame has moved on
+//! since; only an impossible one is read again, at once and a few times, and after that what was proven
+//! of it is kept and marked as truncated. Frames that the plan did not foresee are fetched by a second
+//! call and the walk goes on: reading everything again instead would drop just those moments at which a
+//! rare frame was live. What is judged here is whether frames fit each other: each executes a code
+//! object, and lies where the frame before it on the data stack ends.
+
+use std::time::{Duration, Instant};
+
+use rustc_hash::FxHashMap;
+
+use crate::codes::{CodeId, Codes};
+use crate::discovery::Roots;
+use crate::layout::Layout;
+use crate::memory::{Fields, ReadError, Region, RemoteMemory};
+use crate::ring::Ring;
+use crate::snapshot::{Group, Snapshot};
+use crate::walk::{At, End, Place, RawFrame, walk};
+
+/// How often a moment is read again while a stack is impossible.
+const REPAIRS: u32 = 3;
+/// A code object that is read for the first time is read after the frame that executes it. No program
+/// frees one, compiles another and puts it in its place within this time.
+const UNDISTURBED: Duration = Duration::from_micros(100);
+/// More interpreters or threads than this are a list that was read while it changed.
+const MAX_LIST: usize = 1 << 17;
+
+/// What tells a thread from another one whose state is at the same address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct ThreadKey {
+    /// Address of its `PyThreadState`.
+    pub(crate) state: u64,
+    /// `threading.get_ident()`.
+    pub(crate) ident: u64,
+    /// The kernel's id, where the state has it.
+    pub(crate) native_id: Option<u64>,
+    /// Address of its interpreter.
+    pub(crate) interpreter: u64,
+}
+
+/// A thread and its stack at the moment of the last reading.
+#[derive(Debug)]
+pub(crate) struct ThreadStack {
+    pub(crate) key: ThreadKey,
+    /// `PyInterpreterState.id`.
+    pub(crate) interpreter_id: u64,
+    /// Grows with each thread that was met: tells this one from an earlier one in the same slot.
+    pub(crate) serial: u64,
+    /// Innermost first, with the code object that each executes.
+    pub(crate) frames: Vec<(RawFrame, CodeId)>,
+    /// Whether the frames reach the foot of the thread.
+    pub(crate) complete: bool,
+    raw: Vec<RawFrame>,
+    end: End,
+    settled: bool,
+    /// The reading it was last met in.
+    seen: u64,
+}
+
+/// How a reading went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Reading {
+    /// Stacks needed more than the one call.
+    pub(crate) repaired: bool,
+    /// Stacks that stayed impossible.
+    pub(crate) truncated: u64,
+}
+
+/// Reads the stacks of one process again and again.
+#[derive(Debug)]
+pub(crate) struct Stacks<M> {
+    pub(crate) memory: M,
+    pub(crate) layout: Layout,
+    pub(crate) codes: Codes,
+    roots: Roots,
+    snapshot: Snapshot,
+    slots: Vec<Option<ThreadStack>>,
+    by_state: FxHashMap<u64, usize>,
+    /// The slots of the threads of the last reading, in the order of the interpreter's list.
+    current: Vec<usize>,
+    readings: u64,
+    serials: u64,
+    /// The freed-code counts of all interpreters as last seen, and how often they have changed.
+    generations: Vec<(u64, u64)>,
+    stamp: u64,
+    unproven: Vec<u64>,
+}
+
+impl<M: RemoteMemory> Stacks<M> {
+    pub(crate) fn new(memory: M, layout: Layout, roots: Roots, code_type: Option<u64>) -> Self {
+        Self {
+            memory,
+            layout,
+            codes: Codes::new(code_type),
+            roots,
+            snapshot: Snapshot::default(),
+            slots: Vec::new(),
+            by_state: FxHashMap::default(),
+            current: Vec::new(),
+            readings: 0,
+            serials: 0,
+            generations: Vec::new(),
+            stamp: 0,
+            unproven: Vec::new(),
+        }
+    }
+
+    /// Address of `_PyRuntime`, where it is known.
+    pub(crate) fn runtime(&self) -> Option<u64> {
+        match self.roots {
+            Roots::Runtime(address) => Some(address),
+            Roots::Interpreter(_) => None,
+        }
+    }
+
+    /// The threads of the last reading, each with its slot.
+    pub(crate) fn threads(&self) -> impl Iterator<Item = (usize, &ThreadStack)> {
+        self.current
+            .iter()
+            .filter_map(|&slot| Some((slot, self.slots.get(slot)?.as_ref()?)))
+    }
+
+    /// Reads all stacks.
+    ///
+    /// # Errors
+    ///
+    /// Where not even the list of threads could be read, after the same number of attempts.
+    pub(crate) fn read(&mut self) -> Result<Reading, ReadError> {
+        self.readings += 1;
+        self.codes.drop_outdated();
+        let mut attempt = 0;
+        loop {
+            let last_attempt = attempt == REPAIRS;
+            let began = Instant::now();
+            self.snapshot.read(&self.memory)?;
+            match self.list_threads() {
+                Ok(()) => {
+                    self.walk_all()?;
+                    let repaired = self.snapshot.extra_calls() > 0 || attempt > 0;
+                    let news = self.prove_codes()?;
+                    let disturbed = news && began.elapsed() > UNDISTURBED && !last_attempt;
+                    let truncated = self.judge(disturbed);
+                    if truncated == 0 || last_attempt {
+                        self.retire();
+                        return Ok(Reading {
+                            repaired,
+                            truncated,
+                        });
+                    }
+                }
+                Err(ReadError::Fault(_) | ReadError::Implausible { .. }) if !last_attempt => {}
+                Err(error) => return Err(error),
+            }
+            attempt += 1;
+        }
+    }
+
+    /// The 8 bytes at an address, as a root.
+    fn root(&mut self, address: u64) -> Result<u64, ReadError> {
+        let region = Region { address, length: 8 };
+        let bytes = self
+            .snapshot
+            .get_or_fetch(&self.memory, region, region, Group::Root)?;
+        bytes.u64_at(0).ok_or(ReadError::Fault(address))
+    }
+
+    fn list_threads(&mut self) -> Result<(), ReadError> {
+        let fields = self.layout.interpreter;
+        self.current.clear();
+        let mut interpreter = match self.roots {
+            Roots::Runtime(runtime) => {
+                self.root(runtime.wrapping_add(self.layout.runtime.interpreters_head))?
+            }
+            Roots::Interpreter(interpreter) => interpreter,
+        };
+        let mut ring = Ring::new(interpreter);
+        let mut count = 0;
+        let mut changed = fields.code_generation.is_none();
+        while interpreter != 0 {
+            let id = self.root(interpreter.wrapping_add(fields.id))?;
+            let threads = self.root(interpreter.wrapping_add(fields.threads_head))?;
+            let next = self.root(interpreter.wrapping_add(fields.next))?;
+            if let Some(offset) = fields.code_generation {
+                let generation = self.root(interpreter.wrapping_add(offset))?;
+                changed |= self.generations.get(count) != Some(&(interpreter, generation));
+                match self.generations.get_mut(count) {
+                    Some(known) => *known = (interpreter, generation),
+                    None => self.generations.push((interpreter, generation)),
+                }
+            }
+            self.list_interpreter(interpreter, id, threads)?;
+            count += 1;
+            if count > MAX_LIST || ring.closes(next) {
+                return Err(ReadError::Implausible {
+                    address: interpreter,
+                    expected: "a list of interpreters",
+                });
+            }
+            interpreter = next;
+        }
+        if changed || self.generations.len() > count {
+            self.generations.truncate(count);
+            self.stamp += 1;
+        }
+        Ok(())
+    }
+
+    fn list_interpreter(&mut self, interpreter: u64, id: u64, head: u64) -> Result<(), ReadError> {
+        let fields = self.layout.thread;
+        let mut ring = Ring::new(head);
+        let mut address = head;
+        while address != 0 {
+            let slot = self.slot(address);
+            let state = thread_region(&self.layout, address);
+            let group = Group::Thread(u32::try_from(slot).unwrap_or(u32::MAX));
+            let bytes = self
+                .snapshot
+                .get_or_fetch(&self.memory, state, state, group)?;
+            let field = |offset| bytes.u64_at(offset).ok_or(ReadError::Fault(address));
+            let key = ThreadKey {
+                state: address,
+                ident: field(fields.thread_id)?,
+                native_id: fields.native_thread_id.map(field).transpose()?,
+                interpreter: field(fields.interpreter)?,
+            };
+            let next = field(fields.next)?;
+            if key.interpreter != interpreter || self.current.len() >= MAX_LIST || ring.closes(next)
+            {
+                return Err(ReadError::Implausible {
+                    address,
+                    expected: "a thread state",
+                });
+            }
+            self.meet(slot, key, id);
+            self.current.push(slot);
+            address = next;
+        }
+        Ok(())
+    }
+
+    /// The slot of the thread whose state is at an address; a free one where it was not met before.
+    fn slot(&mut self, state: u64) -> usize {
+        if let Some(&slot) = self.by_state.get(&state) {
+            return slot;
+        }
+        let slot = self
+            .slots
+            .iter()
+            .position(Option::is_none)
+            .unwrap_or(self.slots.len());
+        if slot == self.slots.len() {
+            self.slots.push(None);
+        }
+        slot
+    }
+
+    fn meet(&mut self, slot: usize, key: ThreadKey, interpreter_id: u64) {
+        if let Some(Some(thread)) = self.slots.get_mut(slot)
+            && thread.key == key
+        {
+            thread.settled &= thread.seen == self.readings;
+            thread.seen = self.readings;
+            return;
+        }
+        self.serials += 1;
+        self.by_state.insert(key.state, slot);
+        self.slots[slot] = Some(ThreadStack {
+            key,
+            interpreter_id,
+            serial: self.serials,
+            frames: Vec::new(),
+            complete: false,
+            raw: Vec::new(),
+            end: End::Foot,
+            settled: false,
+            seen: self.readings,
+        });
+    }
+
+    /// Walks all threads that are not settled yet.
+    fn walk_all(&mut self) -> Result<(), ReadError> {
+        self.unproven.clear();
+        for &slot in &self.current {
+            let Some(Some(thread)) = self.slots.get_mut(slot) else {
+                continue;
+            };
+            if thread.settled {
+                continue;
+            }
+            let state = thread_region(&self.layout, thread.key.state);
+            let number = u32::try_from(slot).unwrap_or(u32::MAX);
+            thread.end = walk(
+                &self.memory,
+                &mut self.snapshot,
+                &self.layout,
+                number,
+                state,
+                &mut thread.raw,
+            )?;
+            for frame in &mut thread.raw {
+                // From 3.14 on a frame that returns forgets its code (`PyStackRef_CLEAR` of
+                // `f_executable`), before anything else lies in its place. It was live when the thread
+                // said so, and its instruction still tells what it executed. To read again instead would
+                // drop just those frames that return fastest.
+                if frame.code == 0
+                    && let At::Address(instruction) = frame.at
+                {
+                    frame.code = self.codes.of_instruction(instruction).unwrap_or(0);
+                }
+                if self.codes.proven(frame.code, self.stamp).is_none() {
+                    self.unproven.push(frame.code);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn prove_codes(&mut self) -> Result<bool, ReadError> {
+        if self.unproven.is_empty() {
+            return Ok(false);
+        }
+        self.unproven.sort_unstable();
+        self.unproven.dedup();
+        self.codes.prove(
+            &self.memory,
+            &mut self.snapshot,
+            &self.layout,
+            &self.unproven,
+            self.stamp,
+        )
+    }
+
+    /// Settles the threads whose stack is possible, and gives the number of the others.
+    fn judge(&mut self, disturbed: bool) -> u64 {
+        let mut impossible = 0;
+        for &slot in &self.current {
+            let Some(Some(thread)) = self.slots.get_mut(slot) else {
+                continue;
+            };
+            if thread.settled {
+                continue;
+            }
+            let fitting = fit(&self.codes, self.stamp, &thread.raw, &mut thread.frames);
+            let generator_at_foot = self.layout.frame.owner.is_none()
+                && thread.frames.last().is_some_and(|(_, code)| {
+                    self.codes.get(*code).is_none_or(|(_, code)| code.generator)
+                });
+            thread.complete = fitting && thread.end == End::Foot && !generator_at_foot;
+            thread.settled = thread.complete && !disturbed;
+            impossible += u64::from(!thread.settled);
+        }
+        impossible
+    }
+
+    /// Drops threads that were not met in this reading.
+    fn retire(&mut self) {
+        if self.by_state.len() == self.current.len() {
+            return;
+        }
+        let readings = self.readings;
+        for slot in &mut self.slots {
+            if let Some(thread) = slot
+                && thread.seen != readings
+            {
+                self.by_state.remove(&thread.key.state);
+                *slot = None;
+            }
+        }
+    }
+}
+
+/// The frames from the innermost down to the first that does not fit what is above it.
+fn fit(codes: &Codes, stamp: u64, raw: &[RawFrame], frames: &mut Vec<(RawFrame, CodeId)>) -> bool {
+    frames.clear();
+    // The frame above, where it lies on the data stack: its address, its chunk, whether it is at the foot.
+    let mut above: Option<(u64, u64, bool)> = None;
+    for frame in raw {
+        let Some(id) = codes.proven(frame.code, stamp) else {
+            return false;
+        };
+        if let Place::DataStack { chunk, first } = frame.place {
+            let size = codes
+                .get(id)
+                .and_then(|(_, code)| code.frame_size)
+                .unwrap_or(0);
+            let fits = above.is_none_or(|(address, above_chunk, above_first)| {
+                if chunk == above_chunk {
+                    frame.address + size == address
+                } else {
+                    above_first
+                }
+            });
+            if !fits {
+                return false;
+            }
+            above = Some((frame.address, chunk, first));
+        }
+        frames.push((*frame, id));
+    }
+    true
+}
+
+/// The part of a thread state that is read.
+fn thread_region(layout: &Layout, address: u64) -> Region {
+    let fields = &layout.thread;
+    let last = [
+        fields.next,
+        fields.interpreter,
+        fields.frame,
+        fields.thread_id,
+        fields.native_thread_id.unwrap_or(0),
+        fields.datastack_chunk.map_or(0, |offset| offset + 8),
+        fields.base_frame.unwrap_or(0),
+    ]
+    .into_iter()
+    .max()
+    .unwrap_or(0);
+    Region {
+        address,
+        length: usize::try_from(last + 8).unwrap_or(0),
+    }
+}

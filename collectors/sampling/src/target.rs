@@ -1,0 +1,70 @@
+//! A process that is about to be recorded.
+
+use std::time::Duration;
+
+use crate::attach_error::AttachError;
+use crate::discovery::{self, Interpreter};
+use crate::process;
+
+/// How long an interpreter that is still starting is waited for.
+const STARTING: Duration = Duration::from_secs(2);
+
+/// A Python process, looked at and found readable.
+#[derive(Debug)]
+pub struct Target {
+    pub(crate) interpreter: Interpreter,
+    command: String,
+}
+
+impl Target {
+    /// Finds the interpreter in a running process. Quick, whatever the process is.
+    ///
+    /// # Errors
+    ///
+    /// What stands in the way; see [`AttachError`].
+    pub fn attach(pid: u32) -> Result<Self, AttachError> {
+        discovery::attach(pid, STARTING).map(Self::of)
+    }
+
+    /// Keeps looking until the process has become a Python: it may execute shells and wrappers first.
+    /// Ends without one when the process has ended or `give_up` says so.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::attach`], and [`AttachError::GaveUp`].
+    pub fn wait_for(pid: u32, give_up: impl FnMut() -> bool) -> Result<Self, AttachError> {
+        discovery::wait_for(pid, give_up).map(Self::of)
+    }
+
+    fn of(interpreter: Interpreter) -> Self {
+        let command = process::command_line(interpreter.pid);
+        Self {
+            interpreter,
+            command,
+        }
+    }
+
+    /// The process id.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.interpreter.pid
+    }
+
+    /// The command line, words joined by spaces.
+    #[must_use]
+    pub fn command(&self) -> &str {
+        &self.command
+    }
+
+    /// The version of its Python, as `3.12.1`.
+    #[must_use]
+    pub fn python(&self) -> &str {
+        &self.interpreter.python
+    }
+
+    /// Whether the interpreter is so old that it can only be read while it is paused: 2.7 and 3.3 to 3.7.
+    #[must_use]
+    pub fn paused_at_each_sample(&self) -> bool {
+        self.interpreter.legacy
+    }
+}
