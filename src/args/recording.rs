@@ -1,0 +1,64 @@
+//! How to record: for how long, how often.
+
+use std::time::Duration;
+
+use clap::Args;
+
+use super::duration::{duration, interval};
+
+/// The options of `attach` and `run` that say how to record.
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Recording options")]
+pub(super) struct RecordingArgs {
+    /// How long to sample: 30, 0.5, 90s, 2m, 1h [default: until the program ends or Ctrl-C]
+    ///
+    /// Seconds, unless a unit (ms, s, m, h) says otherwise. `run` writes the outputs when the time is over
+    /// and lets the program go on.
+    #[arg(short, long, value_name = "TIME", value_parser = duration)]
+    duration: Option<Duration>,
+
+    /// How often to sample: 1000, 1khz, 2.5khz, 500us, 10ms
+    ///
+    /// A number or a frequency is the rate, a time is the interval between two samples. A rate that cannot
+    /// be reached costs no truth: each sample stands for the time since the one before it. What was left
+    /// out is counted as skipped.
+    #[arg(short, long, value_name = "RATE", default_value = "1khz", value_parser = interval)]
+    rate: Duration,
+
+    /// Stop the program while it is being read
+    ///
+    /// Without this the program runs on while its stacks are read, and the rare sample that cannot be
+    /// proven is read again or cut short. With it each stack is that of one moment; the program is slowed
+    /// down by it, the more the higher the rate.
+    #[arg(long)]
+    blocking: bool,
+
+    /// No progress and no summary on stderr; errors stay
+    #[arg(short, long)]
+    quiet: bool,
+}
+
+/// How to record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct RecordingOptions {
+    /// How long to sample; `None` is until the target ends.
+    pub(crate) duration: Option<Duration>,
+    /// Time from one sample to the next.
+    pub(crate) interval: Duration,
+    /// Whether the target is stopped for each sample.
+    pub(crate) blocking: bool,
+    /// No progress, no summary.
+    pub(crate) quiet: bool,
+}
+
+impl RecordingArgs {
+    /// What was typed, as plain options.
+    pub(super) fn into_options(self) -> RecordingOptions {
+        RecordingOptions {
+            duration: self.duration,
+            interval: self.rate,
+            blocking: self.blocking,
+            quiet: self.quiet,
+        }
+    }
+}

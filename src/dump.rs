@@ -1,0 +1,259 @@
+//! `dump`: prints what every thread is doing, once.
+
+use std::io::{self, Write};
+
+use pystrobe_profile::escape;
+use pystrobe_sampling::{StackFrame, Target, ThreadStack, ThreadState};
+use serde::Serialize;
+
+use crate::args::DumpOptions;
+use crate::errors::Failure;
+use crate::source::SourceLines;
+use crate::stdout;
+
+/// Places and functions are padded to the widest of their stack, but not beyond this.
+const WIDEST_COLUMN: usize = 72;
+
+/// Prints the stack of every thread.
+///
+/// # Errors
+///
+/// Where the process cannot be read, or stdout not be written.
+pub(crate) fn dump(options: &DumpOptions) -> Result<(), Failure> {
+    let target = Target::attach(options.pid)?;
+    let pid = target.pid();
+    let mut threads = pystrobe_sampling::dump(&target)?;
+    threads.sort_by_key(|stack| order(stack, pid));
+    let source = SourceLines::read(
+        pid,
+        threads
+            .iter()
+            .flat_map(|stack| &stack.frames)
+            .map(|frame| (frame.function.file.as_str(), frame.line)),
+    );
+    let dump = Dump {
+        pid,
+        command: target.command(),
+        python: target.python(),
+        threads: threads
+            .iter()
+            .map(|stack| DumpedThread::of(stack, &source))
+            .collect(),
+    };
+    stdout::write(|out| match options.json {
+        true => {
+            serde_json::to_writer_pretty(&mut *out, &dump)?;
+            writeln!(out)
+        }
+        false => dump.write_text(out),
+    })
+}
+
+/// The main interpreter first, in it the main thread, then by thread id.
+fn order(stack: &ThreadStack, pid: u32) -> (u64, bool, u64) {
+    let thread = &stack.thread;
+    // In another PID namespace than ours the ids differ, the name does not.
+    let main = thread.native_id == Some(u64::from(pid)) || thread.name == "MainThread";
+    (
+        thread.interpreter,
+        !main,
+        thread.native_id.unwrap_or(thread.ident),
+    )
+}
+
+/// What `--json` writes.
+#[derive(Debug, Serialize)]
+struct Dump<'a> {
+    pid: u32,
+    command: &'a str,
+    python: &'a str,
+    threads: Vec<DumpedThread<'a>>,
+}
+
+#[derive(Debug, Serialize)]
+struct DumpedThread<'a> {
+    /// `threading.Thread.name`; empty where unknown.
+    name: &'a str,
+    /// The kernel's thread id, in the target's PID namespace.
+    tid: Option<u64>,
+    /// `threading.get_ident()`.
+    ident: u64,
+    interpreter: u64,
+    state: &'static str,
+    /// The outer frames could not be proven and are missing.
+    truncated: bool,
+    /// Innermost first.
+    frames: Vec<DumpedFrame<'a>>,
+}
+
+#[derive(Debug, Serialize)]
+struct DumpedFrame<'a> {
+    file: &'a str,
+    line: u32,
+    function: &'a str,
+    first_line: u32,
+    source: Option<&'a str>,
+}
+
+impl<'a> DumpedThread<'a> {
+    fn of(stack: &'a ThreadStack, source: &'a SourceLines) -> Self {
+        DumpedThread {
+            name: &stack.thread.name,
+            tid: stack.thread.native_id,
+            ident: stack.thread.ident,
+            interpreter: stack.thread.interpreter,
+            state: match stack.state {
+                ThreadState::HasGil => "has the GIL",
+                ThreadState::Running => "running",
+                ThreadState::Idle => "idle",
+            },
+            truncated: stack.truncated,
+            frames: stack
+                .frames
+                .iter()
+                .map(|frame| DumpedFrame::of(frame, source))
+                .collect(),
+        }
+    }
+
+    fn write_text(&self, out: &mut dyn Write) -> io::Result<()> {
+        let id = self.tid.unwrap_or(self.ident);
+        write!(out, "Thread {id}")?;
+        if !self.name.is_empty() {
+            write!(out, " {}", escape(self.name))?;
+        }
+        if self.interpreter != 0 {
+            write!(out, " (interpreter {})", self.interpreter)?;
+        }
+        writeln!(out, ": {}", self.state)?;
+        if self.frames.is_empty() {
+            writeln!(out, "  (no Python frame)")?;
+        }
+        let places: Vec<String> = self.frames.iter().map(DumpedFrame::place).collect();
+        let width = places
+            .iter()
+            .map(|place| place.chars().count())
+            .max()
+            .unwrap_or(0)
+            .min(WIDEST_COLUMN);
+        for (frame, place) in self.frames.iter().zip(&places) {
+            match frame.source {
+                Some(source) => writeln!(out, "  {place:<width$}  {}", escape(source))?,
+                None => writeln!(out, "  {place}")?,
+            }
+        }
+        if self.truncated {
+            writeln!(out, "  (the outer frames could not be read)")?;
+        }
+        Ok(())
+    }
+}
+
+impl<'a> DumpedFrame<'a> {
+    fn of(frame: &'a StackFrame, source: &'a SourceLines) -> Self {
+        let function = &frame.function;
+        DumpedFrame {
+            file: &function.file,
+            line: frame.line,
+            function: match function.qualified_name.is_empty() {
+                true => &function.name,
+                false => &function.qualified_name,
+            },
+            first_line: function.first_line,
+            source: source.get(&function.file, frame.line),
+        }
+    }
+
+    fn place(&self) -> String {
+        format!(
+            "{}:{} {}",
+            escape(self.file),
+            self.line,
+            escape(self.function)
+        )
+    }
+}
+
+impl Dump<'_> {
+    fn write_text(&self, out: &mut dyn Write) -> io::Result<()> {
+        writeln!(out, "Process {}: {}", self.pid, escape(self.command))?;
+        writeln!(out, "Python {}", escape(self.python))?;
+        for thread in &self.threads {
+            writeln!(out)?;
+            thread.write_text(out)?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use pystrobe_profile::{Function, Thread};
+
+    use super::*;
+
+    fn stack(name: &str, tid: u64, interpreter: u64) -> ThreadStack {
+        ThreadStack {
+            thread: Thread {
+                process: 0,
+                name: name.to_owned(),
+                native_id: Some(tid),
+                ident: tid + 1000,
+                interpreter,
+            },
+            state: ThreadState::Idle,
+            frames: vec![StackFrame {
+                function: Function {
+                    file: String::from("evil\x1b[2J.py"),
+                    first_line: 3,
+                    name: String::from("f\nThread 1 faked: has the GIL"),
+                    qualified_name: String::new(),
+                },
+                line: 5,
+            }],
+            truncated: true,
+        }
+    }
+
+    fn text(stacks: &[ThreadStack]) -> String {
+        let source = SourceLines::default();
+        let dump = Dump {
+            pid: 1,
+            command: "python",
+            python: "3.12.1",
+            threads: stacks
+                .iter()
+                .map(|stack| DumpedThread::of(stack, &source))
+                .collect(),
+        };
+        let mut text = Vec::new();
+        dump.write_text(&mut text).unwrap();
+        String::from_utf8(text).unwrap()
+    }
+
+    #[test]
+    fn the_main_thread_comes_first() {
+        let mut stacks = [
+            stack("MainThread", 9, 1),
+            stack("worker", 3, 0),
+            stack("MainThread", 7, 0),
+            stack("other", 2, 0),
+        ];
+        stacks.sort_by_key(|stack| order(stack, 7));
+        let ids: Vec<Option<u64>> = stacks.iter().map(|stack| stack.thread.native_id).collect();
+        assert_eq!(ids, [Some(7), Some(2), Some(3), Some(9)]);
+    }
+
+    #[test]
+    fn hostile_names_stay_on_their_line() {
+        let text = text(&[stack("evil\r\x1b]0;x\x07", 5, 0)]);
+        assert!(!text.contains(['\x1b', '\r', '\x07']), "{text:?}");
+        assert_eq!(text.lines().count(), 6, "{text}");
+        assert!(text.contains("\nThread 5 evil"), "{text}");
+        assert!(
+            text.contains("\n  evil\\x1b[2J.py:5 f\\nThread 1"),
+            "{text}"
+        );
+        assert!(text.ends_with("could not be read)\n"), "{text}");
+    }
+}

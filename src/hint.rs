@@ -1,0 +1,84 @@
+//! What to do about a failure, where something can be done.
+
+use pystrobe_sampling::{AttachError, Denial};
+
+use crate::errors::{Failure, names};
+
+/// What to do about it, where something can be done.
+pub(crate) fn hint(failure: &Failure) -> Option<String> {
+    let hint = match failure {
+        Failure::Usage { hint, .. } => hint.clone(),
+        Failure::Attach(error) => return attach_hint(error),
+        Failure::NothingSampled => String::from(
+            "let the recording last longer, or sample more often (-r); what takes a few \
+             milliseconds is best started by `pystrobe run`",
+        ),
+        Failure::NoSuchThread { seen, .. } => format!("these were seen: {}", names(seen)),
+        Failure::Unplaced {
+            kept: Some(kept), ..
+        } => format!("the complete output is kept in {}", kept.display()),
+        Failure::OnlyATable { .. } => String::from(
+            "flame graphs, stacks and threads come from recordings by pystrobe; \
+             this file can become a table (-f table) or pstats",
+        ),
+        Failure::Spawn {
+            hint: Some(hint), ..
+        } => (*hint).to_owned(),
+        Failure::Batch(_) => {
+            String::from("this is a bug in pystrobe; please report it with the command line")
+        }
+        _ => return None,
+    };
+    Some(hint)
+}
+
+fn attach_hint(error: &AttachError) -> Option<String> {
+    let hint = match error {
+        AttachError::Denied { cause, .. } => String::from(denial_hint(*cause)),
+        AttachError::NotPython { .. } => String::from(
+            "give the process id of the Python itself, not of a shell or a supervisor that started \
+             it: `pgrep -a python`",
+        ),
+        AttachError::Starting { .. } => {
+            String::from("try again in a moment, or start it by `pystrobe run`")
+        }
+        _ => return None,
+    };
+    Some(hint)
+}
+
+/// The error itself names the cause.
+fn denial_hint(cause: Denial) -> &'static str {
+    match cause {
+        Denial::PtraceScope(3..) => "with 3 no process may be read until the next boot",
+        Denial::PtraceScope(2) => "with 2 only root may read other processes; use sudo",
+        Denial::PtraceScope(_) => {
+            "with 1 only an ancestor may read a process; use sudo, or start the program by \
+             `pystrobe run`, or allow it until the next boot: \
+             sudo sysctl kernel.yama.ptrace_scope=0"
+        }
+        Denial::OtherUser => "use sudo",
+        Denial::Capability => {
+            "use sudo; in Docker start the container with --cap-add=SYS_PTRACE, in Kubernetes \
+             add SYS_PTRACE to securityContext.capabilities.add"
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_denial_names_what_applies() {
+        for (cause, word) in [
+            (Denial::PtraceScope(1), "ptrace_scope=0"),
+            (Denial::PtraceScope(2), "sudo"),
+            (Denial::PtraceScope(3), "boot"),
+            (Denial::OtherUser, "sudo"),
+            (Denial::Capability, "--cap-add=SYS_PTRACE"),
+        ] {
+            assert!(denial_hint(cause).contains(word), "{cause:?}");
+        }
+    }
+}

@@ -1,0 +1,399 @@
+//! The files that a profile goes to.
+//!
+//! Every output is opened before the target is touched, so that a bad path fails first. A file is written
+//! beside its place under a temporary name, and renamed when it is complete: an aborted recording leaves
+//! yesterday's profile as it was. What cannot be renamed onto (stdout, a pipe, a device) is written directly.
+
+use std::io::{self, BufWriter, IsTerminal, Write};
+use std::path::{Path, PathBuf};
+
+use pystrobe_exporters::{ExportError, Format};
+use tempfile::NamedTempFile;
+
+use crate::args::{OutputSpec, Place};
+use crate::errors::Failure;
+use crate::litter::Litter;
+use crate::sink::Sink;
+use crate::stderr::Notes;
+
+/// Outputs that are open and wait for a profile. Dropped without being written, they leave nothing behind.
+#[derive(Debug)]
+pub(crate) struct Outputs {
+    outputs: Vec<Output>,
+}
+
+#[derive(Debug)]
+struct Output {
+    /// As typed; `stdout` for that.
+    name: PathBuf,
+    format: Format,
+    sink: Sink,
+}
+
+/// What became of the outputs.
+#[derive(Debug)]
+pub(crate) struct Results {
+    files: Vec<Written>,
+    failures: Vec<Failure>,
+}
+
+/// An output that was written to a file.
+#[derive(Debug, PartialEq, Eq)]
+struct Written {
+    /// Its path, as typed.
+    path: PathBuf,
+    format: Format,
+}
+
+impl Outputs {
+    /// Opens every output, or none.
+    ///
+    /// # Errors
+    ///
+    /// The first one that cannot be opened, that is the same file as another one, or that would pour a binary
+    /// format onto a terminal.
+    pub(crate) fn open(specs: &[OutputSpec], litter: &Litter) -> Result<Outputs, Failure> {
+        let mut outputs: Vec<Output> = Vec::with_capacity(specs.len());
+        for spec in specs {
+            let output = match &spec.place {
+                Place::Stdout => stdout(spec.format)?,
+                Place::File(path) => Output {
+                    name: path.clone(),
+                    format: spec.format,
+                    sink: Sink::open(path, litter)
+                        .map_err(|source| Failure::output("write", path, source))?,
+                },
+            };
+            if let Some(other) = outputs.iter().find(|other| other.is_same_file(&output)) {
+                return Err(Failure::usage(
+                    format!(
+                        "{} and {} are the same file",
+                        other.name.display(),
+                        output.name.display()
+                    ),
+                    "give each output a name of its own",
+                ));
+            }
+            outputs.push(output);
+        }
+        Ok(Outputs { outputs })
+    }
+
+    /// Writes every output, and puts those that are files in their places. One that fails does not keep the
+    /// others from being written. A reader of stdout or of a pipe that goes away early is no failure.
+    pub(crate) fn write(
+        self,
+        mut export: impl FnMut(Format, &mut dyn Write) -> Result<(), ExportError>,
+    ) -> Results {
+        let mut files = Vec::new();
+        let mut failures = Vec::new();
+        for output in self.outputs {
+            match output.write(&mut export) {
+                Ok(None) => {}
+                Ok(Some(file)) => files.push(file),
+                Err(failure) => failures.push(failure),
+            }
+        }
+        Results { files, failures }
+    }
+}
+
+impl Results {
+    /// Says which files there are now.
+    ///
+    /// # Errors
+    ///
+    /// The last of the failures; those before it are reported here.
+    pub(crate) fn tell(mut self, notes: Notes) -> Result<(), Failure> {
+        for file in &self.files {
+            notes.line(&format!("wrote {} ({})", file.path.display(), file.format));
+        }
+        let last = self.failures.pop();
+        for failure in &self.failures {
+            failure.report();
+        }
+        match last {
+            Some(failure) => Err(failure),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Output {
+    fn write(
+        self,
+        export: &mut impl FnMut(Format, &mut dyn Write) -> Result<(), ExportError>,
+    ) -> Result<Option<Written>, Failure> {
+        let Output { name, format, sink } = self;
+        let mut fill = |sink: &mut dyn Write| {
+            let mut buffered = BufWriter::with_capacity(1 << 16, sink);
+            let result = export(format, &mut buffered)
+                .and_then(|()| buffered.flush().map_err(ExportError::from));
+            // What could not be flushed would be tried again on drop.
+            let _ = buffered.into_parts();
+            result
+        };
+        let filled = match sink {
+            Sink::Stdout => {
+                return match fill(&mut io::stdout().lock()) {
+                    Err(error) if !is_closed_pipe(&error) => Err(failed(&name, error)),
+                    _ => Ok(None),
+                };
+            }
+            Sink::Direct(mut file) => match fill(&mut file) {
+                Err(error) if is_closed_pipe(&error) => Ok(()),
+                result => result,
+            },
+            Sink::Replace {
+                mut temporary,
+                destination,
+            } => match fill(temporary.as_file_mut()) {
+                Ok(()) => return place(temporary, &destination, name, format).map(Some),
+                Err(error) => Err(error),
+            },
+        };
+        match filled {
+            Ok(()) => Ok(Some(Written { path: name, format })),
+            Err(error) => Err(failed(&name, error)),
+        }
+    }
+
+    fn is_same_file(&self, other: &Output) -> bool {
+        match (&self.sink, &other.sink) {
+            (
+                Sink::Replace { destination, .. },
+                Sink::Replace {
+                    destination: other, ..
+                },
+            ) => destination == other,
+            _ => false,
+        }
+    }
+}
+
+fn stdout(format: Format) -> Result<Output, Failure> {
+    if format == Format::Pstats && io::stdout().is_terminal() {
+        return Err(Failure::usage(
+            "pstats is binary, and stdout is a terminal",
+            "name a file by -o, or redirect stdout",
+        ));
+    }
+    Ok(Output {
+        name: PathBuf::from("stdout"),
+        format,
+        sink: Sink::Stdout,
+    })
+}
+
+fn place(
+    temporary: NamedTempFile,
+    destination: &Path,
+    name: PathBuf,
+    format: Format,
+) -> Result<Written, Failure> {
+    match temporary.persist(destination) {
+        Ok(_) => Ok(Written { path: name, format }),
+        // It took minutes to record: rather litter than loss.
+        Err(error) => Err(Failure::Unplaced {
+            path: name,
+            source: error.error,
+            kept: error.file.keep().ok().map(|(_, path)| path),
+        }),
+    }
+}
+
+fn failed(name: &Path, error: ExportError) -> Failure {
+    match error {
+        ExportError::Io(source) => Failure::output("write", name, source),
+        source => Failure::Export {
+            path: name.to_path_buf(),
+            source,
+        },
+    }
+}
+
+fn is_closed_pipe(error: &ExportError) -> bool {
+    matches!(error, ExportError::Io(error) if error.kind() == io::ErrorKind::BrokenPipe)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::{self, File, Permissions};
+    use std::os::unix::fs::{PermissionsExt, symlink};
+
+    use super::*;
+    use crate::exit_code;
+
+    fn spec(path: &Path) -> OutputSpec {
+        OutputSpec {
+            place: Place::File(path.to_path_buf()),
+            format: Format::Folded,
+        }
+    }
+
+    fn open_all(paths: &[&Path]) -> Result<Outputs, Failure> {
+        let specs: Vec<OutputSpec> = paths.iter().map(|path| spec(path)).collect();
+        Outputs::open(&specs, &Litter::default())
+    }
+
+    fn hello(_: Format, out: &mut dyn Write) -> Result<(), ExportError> {
+        Ok(out.write_all(b"hello")?)
+    }
+
+    fn entries(directory: &Path) -> Vec<String> {
+        let mut names: Vec<String> = fs::read_dir(directory)
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn a_new_file_appears_when_it_is_complete() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("a.folded");
+        let outputs = open_all(&[&path]).unwrap();
+        assert!(!path.exists());
+        let Results { files, failures } = outputs.write(hello);
+        assert!(failures.is_empty(), "{failures:?}");
+        assert_eq!(files.len(), 1);
+        assert_eq!(fs::read(&path).unwrap(), b"hello");
+        assert_eq!(entries(directory.path()), ["a.folded"]);
+    }
+
+    #[test]
+    fn it_has_the_permissions_that_any_new_file_has() {
+        let directory = tempfile::tempdir().unwrap();
+        let ordinary = directory.path().join("ordinary");
+        File::create(&ordinary).unwrap();
+        let path = directory.path().join("a.folded");
+        let _ = open_all(&[&path]).unwrap().write(hello);
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode();
+        assert_eq!(mode(&path), mode(&ordinary));
+    }
+
+    #[test]
+    fn an_aborted_recording_leaves_yesterdays_profile_and_no_litter() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("a.folded");
+        fs::write(&path, "yesterday").unwrap();
+        drop(open_all(&[&path]).unwrap());
+        assert_eq!(fs::read(&path).unwrap(), b"yesterday");
+        assert_eq!(entries(directory.path()), ["a.folded"]);
+    }
+
+    #[test]
+    fn a_failed_export_leaves_yesterdays_profile_and_does_not_stop_the_others() {
+        let directory = tempfile::tempdir().unwrap();
+        let bad = directory.path().join("bad.folded");
+        let good = directory.path().join("good.folded");
+        fs::write(&bad, "yesterday").unwrap();
+        let mut first = true;
+        let Results { files, failures } = open_all(&[&bad, &good]).unwrap().write(|format, out| {
+            hello(format, out)?;
+            if std::mem::take(&mut first) {
+                return Err(ExportError::Io(io::ErrorKind::StorageFull.into()));
+            }
+            Ok(())
+        });
+        assert_eq!(failures.len(), 1);
+        assert_eq!(failures[0].exit_code(), exit_code::OUTPUT);
+        assert_eq!(files.len(), 1);
+        assert_eq!(fs::read(&bad).unwrap(), b"yesterday");
+        assert_eq!(fs::read(&good).unwrap(), b"hello");
+        assert_eq!(entries(directory.path()), ["bad.folded", "good.folded"]);
+    }
+
+    #[test]
+    fn a_replaced_file_keeps_its_permissions() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("a.folded");
+        fs::write(&path, "secret").unwrap();
+        fs::set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
+        let _ = open_all(&[&path]).unwrap().write(hello);
+        let mode = fs::metadata(&path).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        assert_eq!(fs::read(&path).unwrap(), b"hello");
+    }
+
+    #[test]
+    fn links_stay_links() {
+        let directory = tempfile::tempdir().unwrap();
+        let at = |name: &str| directory.path().join(name);
+        fs::create_dir(at("sub")).unwrap();
+        symlink("sub/real.folded", at("middle")).unwrap();
+        symlink("middle", at("link.folded")).unwrap();
+        for _existing_or_not in 0..2 {
+            open_all(&[&at("link.folded")]).unwrap().write(hello);
+            assert!(at("link.folded").is_symlink() && at("middle").is_symlink());
+            assert_eq!(fs::read(at("sub/real.folded")).unwrap(), b"hello");
+        }
+        assert_eq!(entries(&at("sub")), ["real.folded"]);
+    }
+
+    #[test]
+    fn bad_paths_fail_first() {
+        let directory = tempfile::tempdir().unwrap();
+        let at = |name: &str| directory.path().join(name);
+        fs::write(at("file"), "").unwrap();
+        symlink("loop.folded", at("loop.folded")).unwrap();
+        for bad in [
+            at("missing/a.folded"),
+            at("file/a.folded"),
+            at("loop.folded"),
+            directory.path().to_path_buf(),
+            at(".."),
+            PathBuf::from(""),
+        ] {
+            let failure = open_all(&[&at("good.folded"), &bad]).unwrap_err();
+            assert_eq!(failure.exit_code(), exit_code::OUTPUT, "{bad:?}");
+        }
+        assert_eq!(entries(directory.path()), ["file", "loop.folded"]);
+    }
+
+    #[test]
+    fn one_file_under_two_names_is_a_mistake() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("a.folded");
+        let again = directory.path().join(".").join("a.folded");
+        let failure = open_all(&[&path, &again]).unwrap_err();
+        assert_eq!(failure.exit_code(), exit_code::USAGE);
+    }
+
+    #[test]
+    fn devices_are_written_directly() {
+        let null = Path::new("/dev/null");
+        let Results { files, failures } = open_all(&[null]).unwrap().write(hello);
+        assert!(failures.is_empty(), "{failures:?}");
+        assert_eq!(files[0].path, null);
+        assert!(!fs::metadata(null).unwrap().is_file());
+    }
+
+    #[test]
+    fn a_full_device_is_a_failure() {
+        let Results { files, failures } = open_all(&[Path::new("/dev/full")]).unwrap().write(hello);
+        assert!(files.is_empty());
+        assert_eq!(failures[0].exit_code(), exit_code::OUTPUT);
+    }
+
+    #[test]
+    fn pipes_are_written_directly_and_may_be_closed_early() {
+        let (mut reader, writer) = io::pipe().unwrap();
+        let path = |writer: &io::PipeWriter| {
+            use std::os::fd::AsRawFd;
+            PathBuf::from(format!("/dev/fd/{}", writer.as_raw_fd()))
+        };
+        let outputs = open_all(&[&path(&writer)]).unwrap();
+        let Results { files: _, failures } = outputs.write(hello);
+        assert!(failures.is_empty(), "{failures:?}");
+        let outputs = open_all(&[&path(&writer)]).unwrap();
+        drop(writer);
+        let mut first = [0; 5];
+        io::Read::read_exact(&mut reader, &mut first).unwrap();
+        assert_eq!(&first, b"hello");
+        drop(reader);
+        let Results { files: _, failures } = outputs.write(hello);
+        assert!(failures.is_empty(), "{failures:?}");
+    }
+}

@@ -1,0 +1,108 @@
+//! From a target to a profile: starts the sampler and puts together what it says.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use pystrobe_profile::{Builder, Counters, Process, Profile, Recording};
+use pystrobe_sampling::{Ending, Options, Stopper, Target};
+
+use crate::args::RecordingOptions;
+use crate::errors::Failure;
+use crate::progress::Progress;
+use crate::stderr::Notes;
+
+/// A recording that has ended.
+#[derive(Debug)]
+pub(crate) struct Recorded {
+    /// What was seen; possibly nothing.
+    pub(crate) profile: Profile,
+    /// Why it ended.
+    pub(crate) ending: Ending,
+}
+
+/// Samples `target` until its time is over, until it ends or until somebody stops it.
+/// `started` is given what stops it.
+///
+/// # Errors
+///
+/// Where the target cannot be sampled after all, and where the sampler contradicts itself. How a recording
+/// ended is in the result.
+pub(crate) fn record(
+    target: Target,
+    options: &RecordingOptions,
+    progress: Progress,
+    notes: Notes,
+    started: impl FnOnce(Stopper),
+) -> Result<Recorded, Failure> {
+    if target.paused_at_each_sample() {
+        notes.note(&format!(
+            "Python {} is paused for each sample; from 3.8 on it would not be",
+            target.python()
+        ));
+    }
+    let process = Process {
+        pid: target.pid(),
+        command: target.command().to_owned(),
+        python: target.python().to_owned(),
+    };
+    let mut about = about(&process, options);
+    let mut builder = Builder::new(vec![process]);
+
+    let recording = pystrobe_sampling::record(
+        target,
+        Options {
+            interval: options.interval,
+            duration: options.duration,
+            blocking: options.blocking,
+        },
+    )?;
+    started(recording.stopper());
+    for batch in recording.batches() {
+        if let Err(error) = builder.apply(&batch) {
+            recording.stop();
+            // Why it ended is known: it was stopped.
+            let _ = recording.finish();
+            return Err(error.into());
+        }
+        about.counters = batch.counters;
+        about.elapsed_ns = batch.elapsed;
+        progress.update(&batch.counters, Duration::from_nanos(batch.elapsed));
+    }
+    let ending = recording.finish();
+    drop(progress);
+
+    if matches!(ending, Ending::TargetReplaced) {
+        notes.note(
+            "the process has become a program that is not a Python; the recording ends there",
+        );
+    }
+    Ok(Recorded {
+        profile: builder.finish(about),
+        ending,
+    })
+}
+
+/// What is known of a recording when it starts.
+fn about(process: &Process, options: &RecordingOptions) -> Recording {
+    let since_1970 = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    Recording {
+        command: process.command.clone(),
+        pid: process.pid,
+        python: process.python.clone(),
+        interval_ns: clamp(options.interval.as_nanos()),
+        started_unix_ms: clamp(since_1970.as_millis()),
+        elapsed_ns: 0,
+        counters: Counters::default(),
+        collector: String::from(if options.blocking {
+            "sampling, blocking"
+        } else {
+            "sampling"
+        }),
+    }
+}
+
+/// 64 bits of nanoseconds are 584 years.
+fn clamp(number: u128) -> u64 {
+    u64::try_from(number).unwrap_or(u64::MAX)
+}
