@@ -1,0 +1,27 @@
+//! The integration tests: the built program against real interpreters. One binary, so that it links once.
+//!
+//! `tests/run` sets up what they need and runs them. One file a topic:
+//!
+//! - `attach`: every interpreter, and every way in which a target can begin, change and end
+//! - `run`: the program is left as it was
+//! - `cli`: what is typed and what comes out, format by format
+//! - `errors`: what goes wrong, and that nothing is lost by it
+//! - `readers`: the programs that people open profiles with
+//! - `truth`: what the profile says against what was the case
+//! - `hard`: deep, wide, many, and oddly named
+//! - `namespaces`: targets in containers' namespaces
+//! - `readme`: what README.md shows is what happens
+
+// Clippy's exception for tests knows test functions only; here all is test, the helpers too.
+#![expect(clippy::unwrap_used, clippy::expect_used)]
+
+mod attach;
+mod cli;
+mod errors;
+mod hard;
+mod namespaces;
+mod readers;
+mod readme;
+mod run;
+mod support;
+mod truth;

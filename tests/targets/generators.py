@@ -1,0 +1,43 @@
+"""Two generators alternate every few microseconds, each with a helper of its own.
+
+Only these stacks exist below `alternate`: itself, `ping` or `pong`, and the helper of the one that runs.
+"""
+
+from handshake import answer, ready, stopped
+
+
+def ping_helper(n):
+    return n + 1
+
+
+def pong_helper(n):
+    return n - 1
+
+
+def ping():
+    n = 0
+    while True:
+        n = ping_helper(n)
+        n = ping_helper(n)
+        yield n
+
+
+def pong():
+    n = 0
+    while True:
+        n = pong_helper(n)
+        n = pong_helper(n)
+        yield n
+
+
+def alternate():
+    first, second = ping(), pong()
+    while not stopped():
+        for _ in range(1000):
+            next(first)
+            next(second)
+
+
+ready()
+alternate()
+answer()

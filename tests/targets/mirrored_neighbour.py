@@ -1,0 +1,3 @@
+"""What `sibling.py` imports."""
+
+WORD = "found"

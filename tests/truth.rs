@@ -1,0 +1,232 @@
+//! What the profile says, against what the target itself knows.
+//!
+//! Each of these tests has the machine to itself, and compares with what was measured at the same time in the same
+//! process, so that a slow or busy machine changes both sides.
+
+use std::path::Path;
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+
+use crate::support::folded::{self, Stack};
+use crate::support::interpreters::{self, Interpreter, on_each_version};
+use crate::support::pystrobe::{Finished, pystrobe};
+use crate::support::target::Target;
+use crate::support::{machine, pstats};
+
+on_each_version! {
+    shares_are_those_of_the_clock = shares_are_those_of_the_clock;
+    no_stack_is_impossible = no_stack_is_impossible;
+    no_function_is_misnamed = no_function_is_misnamed;
+}
+
+fn attach(target: &Target, options: &[&str], output: &Path) -> Finished {
+    pystrobe(["attach", &target.pid().to_string()])
+        .args(options)
+        .arg("-o")
+        .arg(output)
+        .run()
+        .ok()
+}
+
+/// The share of the recursion in `alternating.py`, as the profile says it, and as the program knows it.
+fn shares(python: &Interpreter, options: &[&str]) -> (f64, f64) {
+    let target = Target::launch(python, "alternating.py", &[]);
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("out.pstats");
+    let finished = attach(&target, options, &file);
+    let truth = target.stop();
+    let stats = pstats::read(python, &file);
+    let recursion = stats.row("alternating.py", "recursion").ct;
+    let flat = stats.row("alternating.py", "loop").ct;
+    let said = recursion / (recursion + flat);
+    let truth = |key: &str| truth[key].as_f64().unwrap();
+    let known = truth("recursion") / (truth("recursion") + truth("loop"));
+    println!(
+        "{} {options:?}: said {said:.4}, known {known:.4}; {}",
+        python.full_version(),
+        finished.summary().line
+    );
+    (said, known)
+}
+
+fn shares_are_those_of_the_clock(python: &'static Interpreter) {
+    let _turn = machine::alone();
+    let (said, known) = shares(python, &["-d", "3"]);
+    assert!((said - known).abs() < 0.03, "said {said}, known {known}");
+}
+
+/// The reference, with the target paused at each sample, says the same.
+#[test]
+fn shares_are_those_of_blocking_samples() {
+    let _turn = machine::alone();
+    for python in interpreters::one_per_family() {
+        let (running, known_running) = shares(python, &["-d", "3"]);
+        let (paused, known_paused) = shares(python, &["-d", "3", "--blocking"]);
+        assert!(
+            (paused - known_paused).abs() < 0.03,
+            "said {paused}, known {known_paused}"
+        );
+        let (running, paused) = (running - known_running, paused - known_paused);
+        assert!(
+            (running - paused).abs() < 0.03,
+            "off by {running}, and by {paused} with pauses"
+        );
+    }
+}
+
+/// At full speed too, where deep stacks take longer to read than flat ones.
+#[test]
+fn shares_are_those_of_the_clock_at_full_speed() {
+    let _turn = machine::alone();
+    for python in interpreters::one_per_family() {
+        let (said, known) = shares(python, &["-d", "3", "-r", "1MHz"]);
+        assert!((said - known).abs() < 0.03, "said {said}, known {known}");
+    }
+}
+
+fn no_stack_is_impossible(python: &'static Interpreter) {
+    let _turn = machine::alone();
+    let target = Target::launch(python, "generators.py", &[]);
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("stacks.folded");
+    let finished = attach(&target, &["-d", "2", "-r", "10khz"], &file);
+    target.stop();
+
+    let stacks = folded::parse(&std::fs::read_to_string(&file).unwrap());
+    let possible: [&[&str]; 6] = [
+        &[],
+        &["stopped"],
+        &["ping"],
+        &["ping", "ping_helper"],
+        &["pong"],
+        &["pong", "pong_helper"],
+    ];
+    let below_alternate = |stack: &Stack| -> Option<Vec<String>> {
+        let at = stack
+            .frames
+            .iter()
+            .position(|frame| folded::names(frame, "alternate"))?;
+        Some(stack.frames[at + 1..].to_vec())
+    };
+    let is_possible = |stack: &Stack| {
+        below_alternate(stack).is_some_and(|frames| {
+            possible.iter().any(|names| {
+                names.len() == frames.len()
+                    && names
+                        .iter()
+                        .zip(&frames)
+                        .all(|(name, frame)| folded::names(frame, name))
+            })
+        })
+    };
+    let impossible: Vec<_> = stacks
+        .iter()
+        // What had to be cut short says so in its first frame; the summary counts it, and here it is bounded.
+        .filter(|stack| !stack.frames.iter().any(|frame| frame.contains("truncated")))
+        .filter(|stack| !is_possible(stack))
+        .collect();
+    assert!(impossible.is_empty(), "{impossible:?}");
+    let summary = finished.summary();
+    assert!(summary.truncated * 50 <= summary.samples, "{summary:?}");
+    for name in ["ping_helper", "pong_helper"] {
+        assert!(
+            folded::share(&stacks, |stack| stack.has(name)) > 0.02,
+            "{stacks:?}"
+        );
+    }
+}
+
+fn no_function_is_misnamed(python: &'static Interpreter) {
+    let _turn = machine::shared();
+    let target = Target::launch(python, "redefined.py", &[]);
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("out.pstats");
+    attach(&target, &["-d", "3", "-r", "5khz"], &file);
+    let defined = target.stop()["defined"].as_u64().unwrap();
+
+    let stats = pstats::read(python, &file);
+    let mut seen = 0;
+    for (name, row) in &stats.rows {
+        let Some(number) = name
+            .0
+            .strip_prefix("<gen ")
+            .and_then(|rest| rest.strip_suffix('>'))
+        else {
+            continue;
+        };
+        if name.2 == "<module>" {
+            continue;
+        }
+        seen += 1;
+        let first_line = number.parse::<u32>().unwrap() % 100 + 1;
+        assert_eq!(
+            (name.1, &name.2),
+            (first_line, &format!("f_{number}")),
+            "{name:?}"
+        );
+        let callers: Vec<_> = row.callers.iter().map(|edge| edge.key.2.as_str()).collect();
+        assert_eq!(callers, ["redefine"], "{name:?}");
+    }
+    assert!(
+        defined > 500 && seen > 500,
+        "{seen} functions seen of {defined}"
+    );
+}
+
+#[test]
+fn own_times_add_up_to_the_time_that_passed() {
+    let _turn = machine::alone();
+    for python in interpreters::one_per_family() {
+        for rate in ["100hz", "1khz", "10khz", "1MHz"] {
+            let target = Target::launch(python, "alternating.py", &[]);
+            let folder = tempfile::tempdir().unwrap();
+            let file = folder.path().join("out.pstats");
+            let finished = attach(&target, &["-d", "3", "-r", rate], &file);
+            let (own, summary) = (pstats::read(python, &file).own_time(), finished.summary());
+            println!(
+                "{} {rate}: {own:.3} s; {}",
+                python.full_version(),
+                summary.line
+            );
+            for observed in [3.0, summary.seconds] {
+                assert!(
+                    (own / observed - 1.0).abs() < 0.01,
+                    "{own} s of {observed} s, at {rate}"
+                );
+            }
+        }
+    }
+}
+
+/// A profiler that was itself stopped does not take the samples that it missed all at once.
+#[test]
+fn a_stopped_profiler_does_not_burst() {
+    let _turn = machine::alone();
+    for python in interpreters::one_per_family() {
+        let target = Target::launch(python, "alternating.py", &[]);
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("out.pstats");
+        let mut session = pystrobe(["attach", &target.pid().to_string(), "-d", "3", "-o"])
+            .arg(&file)
+            .start();
+        session.is_sampling();
+        session.running.signal(Signal::SIGSTOP);
+        // The length of the stop is what this is about.
+        std::thread::sleep(Duration::from_millis(500));
+        session.running.signal(Signal::SIGCONT);
+        let summary = session.finish().ok().summary();
+        println!("{}: {}", python.full_version(), summary.line);
+        assert!(
+            summary.samples < 2600,
+            "as if nothing had been missed: {summary:?}"
+        );
+        assert!(summary.seconds > 2.9, "{summary:?}");
+        let own = pstats::read(python, &file).own_time();
+        assert!(
+            (own / summary.seconds - 1.0).abs() < 0.01,
+            "{own} s of {summary:?}"
+        );
+        assert!(summary.skipped >= 400, "{summary:?}");
+    }
+}
