@@ -88,6 +88,7 @@ impl<M: RemoteMemory> Sampler<M> {
             self.truncated = Some(self.stacks.codes.functions.synthetic(TRUNCATED));
         }
         let weight = nanoseconds(weight);
+        let mut native_ids = None;
         let mut tracks = std::mem::take(&mut self.tracks);
         for (slot, stack) in self.stacks.threads() {
             // A thread that runs no Python code at the moment is not seen.
@@ -113,8 +114,10 @@ impl<M: RemoteMemory> Sampler<M> {
                         process: 0,
                         name: String::new(),
                         native_id: stack.key.native_id.filter(|id| *id != 0).or_else(|| {
-                            let ids = process::native_ids(self.pid);
-                            native_id(&self.stacks.memory, stack.key.ident, &ids)
+                            // Asked once for all threads that are met in this sample.
+                            let ids =
+                                native_ids.get_or_insert_with(|| process::native_ids(self.pid));
+                            native_id(&self.stacks.memory, stack.key.ident, ids)
                         }),
                         ident: stack.key.ident,
                         interpreter: stack.interpreter_id,

@@ -179,11 +179,17 @@ impl<M: RemoteMemory> Stacks<M> {
         let mut count = 0;
         let mut changed = fields.code_generation.is_none();
         while interpreter != 0 {
-            let id = self.root(interpreter.wrapping_add(fields.id))?;
-            let threads = self.root(interpreter.wrapping_add(fields.threads_head))?;
-            let next = self.root(interpreter.wrapping_add(fields.next))?;
-            if let Some(offset) = fields.code_generation {
-                let generation = self.root(interpreter.wrapping_add(offset))?;
+            let (region, skipped) = interpreter_region(&self.layout, interpreter);
+            let bytes = self
+                .snapshot
+                .get_or_fetch(&self.memory, region, region, Group::Root)?;
+            let field = |offset: u64| {
+                let bytes = bytes.u64_at(offset.wrapping_sub(skipped));
+                bytes.ok_or(ReadError::Fault(interpreter))
+            };
+            let (id, next) = (field(fields.id)?, field(fields.next)?);
+            let threads = field(fields.threads_head)?;
+            if let Some(generation) = fields.code_generation.map(field).transpose()? {
                 changed |= self.generations.get(count) != Some(&(interpreter, generation));
                 match self.generations.get_mut(count) {
                     Some(known) => *known = (interpreter, generation),
@@ -400,6 +406,21 @@ fn fit(codes: &Codes, stamp: u64, raw: &[RawFrame], frames: &mut Vec<(RawFrame, 
         frames.push((*frame, id));
     }
     true
+}
+
+/// The part of an interpreter's state that is read, and how far into the state it starts. Its fields lie
+/// within a few hundred bytes of each other.
+fn interpreter_region(layout: &Layout, address: u64) -> (Region, u64) {
+    let fields = &layout.interpreter;
+    let offsets = [fields.id, fields.next, fields.threads_head];
+    let generation = fields.code_generation.unwrap_or(fields.id);
+    let first = offsets.into_iter().fold(generation, u64::min);
+    let last = offsets.into_iter().fold(generation, u64::max);
+    let region = Region {
+        address: address.wrapping_add(first),
+        length: usize::try_from(last + 8 - first).unwrap_or(0),
+    };
+    (region, first)
 }
 
 /// The part of a thread state that is read.
