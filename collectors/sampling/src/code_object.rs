@@ -19,6 +19,8 @@ const GENERATOR_FLAGS: u32 = 0x20 | 0x80 | 0x100 | 0x200;
 pub(crate) struct Code {
     /// Bytes that a frame of it takes on the data stack, where frames lie there.
     pub(crate) frame_size: Option<u64>,
+    /// `co_nlocalsplus`, where frames lie on the data stack.
+    pub(crate) locals: Option<u32>,
     /// Its frames live in generators or coroutines.
     pub(crate) generator: bool,
     /// It is the interpreter's own glue, which no traceback shows: `_Py_InitCleanup`, on which a class
@@ -78,6 +80,8 @@ pub(crate) fn describe<M: RemoteMemory>(
     if !is_code(memory, layout, field(layout.object.ob_type)?, code_type)? {
         return Err(implausible);
     }
+    // Before the names: they are its own only if they were read between two proofs that agree.
+    let identity = Identity::read(memory, layout, address, &head)?;
     let first_line = number(fields.first_line)?;
     let function = Function {
         file: read_string(memory, layout, field(fields.filename)?)?,
@@ -102,6 +106,12 @@ pub(crate) fn describe<M: RemoteMemory>(
             }
             FrameSize::None => None,
         },
+        // Behind co_firstlineno from 3.12 on (Include/cpython/code.h).
+        locals: match fields.frame_size {
+            FrameSize::Computed { nlocalsplus, .. } => Some(number(nlocalsplus)?),
+            FrameSize::Stored(_) => Some(number(fields.first_line + 4)?),
+            FrameSize::None => None,
+        },
         generator: number(fields.flags)? & GENERATOR_FLAGS != 0,
         bytecode: match fields.bytecode {
             Some(offset) => {
@@ -115,7 +125,6 @@ pub(crate) fn describe<M: RemoteMemory>(
         first_line,
         lines: read_lines(memory, layout, field(fields.line_table)?, first_line)?,
     };
-    let identity = Identity::read(memory, layout, address, &head)?;
     let again = memory.read_vec(address, head.len())?;
     if Identity::read(memory, layout, address, &again)? != identity {
         return Err(implausible);

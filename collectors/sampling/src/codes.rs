@@ -103,6 +103,12 @@ impl Codes {
             .map(|entry| entry.id)
     }
 
+    /// The code object at an address, as it was when it was last proven.
+    pub(crate) fn last_at(&self, address: u64) -> Option<&Code> {
+        let (_, code) = self.get(self.by_address.get(&address)?.id)?;
+        Some(code)
+    }
+
     /// The address of the code object that an instruction belongs to, where it was seen before.
     pub(crate) fn of_instruction(&self, instruction: u64) -> Option<u64> {
         let (_, &(end, address)) = self.by_bytecode.range(..=instruction).next_back()?;

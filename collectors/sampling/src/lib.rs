@@ -14,6 +14,7 @@ mod dict;
 pub mod discovery;
 mod dump;
 mod elf;
+mod known;
 pub mod layout;
 mod legacy;
 pub mod line_table;
@@ -30,6 +31,8 @@ mod recording;
 mod ring;
 mod sampler;
 mod schedule;
+#[cfg(test)]
+mod simulation;
 mod snapshot;
 mod stacks;
 pub mod strings;

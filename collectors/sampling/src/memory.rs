@@ -4,6 +4,8 @@
 //! live process, on a recorded image, on a simulated interpreter and on arbitrary bytes. This module
 //! does no I/O; `process_memory` does.
 
+use std::time::Instant;
+
 use thiserror::Error;
 
 /// A range of the target's address space.
@@ -61,6 +63,11 @@ pub trait RemoteMemory {
     /// [`ReadError::Gone`] or [`ReadError::Denied`] where no region can be read at all. An unmapped
     /// region is not an error here, it ends the count.
     fn read_regions(&self, regions: &[Region], into: &mut [u8]) -> Result<usize, ReadError>;
+
+    /// The time by which the target runs: another one than the caller's where it is simulated.
+    fn now(&self) -> Instant {
+        Instant::now()
+    }
 
     /// Fills `into` from `address`.
     ///

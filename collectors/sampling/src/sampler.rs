@@ -38,6 +38,8 @@ struct Track {
     key: ThreadKey,
     /// Its name, as soon as it is known.
     name: Option<String>,
+    /// The number of the sample it was last seen in.
+    sample: u64,
 }
 
 /// Samples a process, and collects what is new in a [`Batch`].
@@ -138,10 +140,20 @@ impl<M: RemoteMemory> Sampler<M> {
                         },
                         key: stack.key,
                         name: None,
+                        sample: self.counters.taken,
                     })
                 }
                 None => continue,
             };
+            // When the thread went from one place to the other is not known: half of the time since the sample before is
+            // given to each. To give all to the later one would favour whatever follows stacks that take long to read.
+            let share = if track.sample + 1 == self.counters.taken {
+                track.pending.nanoseconds += weight / 2;
+                weight - weight / 2
+            } else {
+                weight
+            };
+            track.sample = self.counters.taken;
             let node = match self.truncated {
                 Some(function) if !stack.complete => {
                     part(&self.stacks, &mut nodes, track, stack, function)
@@ -156,7 +168,7 @@ impl<M: RemoteMemory> Sampler<M> {
                     samples: 0,
                 };
             }
-            track.pending.nanoseconds += weight;
+            track.pending.nanoseconds += share;
             track.pending.samples += 1;
         }
         self.tracks = tracks;
@@ -324,7 +336,7 @@ fn part<M: RemoteMemory>(
 }
 
 fn push(observations: &mut Vec<Observation>, observation: Observation) {
-    if observation.samples > 0 {
+    if observation.samples > 0 || observation.nanoseconds > 0 {
         observations.push(observation);
     }
 }

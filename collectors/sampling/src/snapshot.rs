@@ -54,6 +54,12 @@ struct Slot {
     start: Option<usize>,
     /// The last sample that asked for it.
     used: u64,
+    /// It was unmapped when it was last read. It may come back: a chunk of the data stack does when a program
+    /// calls across its border again. So it is read last, where its absence takes no second call.
+    doubtful: bool,
+    /// When it was first asked for in that sample: frames are asked for from the innermost on, and are read in
+    /// that order, because the innermost change fastest.
+    rank: u32,
 }
 
 /// See the module's documentation.
@@ -65,11 +71,10 @@ pub(crate) struct Snapshot {
     buffer: Vec<u8>,
     regions: Vec<Region>,
     sample: u64,
+    next_rank: u32,
     /// The slot that was found last: the next question is mostly about it or its neighbour.
     last: usize,
     unsorted: bool,
-    /// A planned region turned out to be unmapped.
-    gone: bool,
     extra_calls: u64,
 }
 
@@ -77,8 +82,9 @@ impl Snapshot {
     /// Starts a sample: reads all planned regions, in one call unless one of them is gone.
     pub(crate) fn read<M: RemoteMemory>(&mut self, memory: &M) -> Result<(), ReadError> {
         self.sample += 1;
+        self.next_rank = 0;
         self.extra_calls = 0;
-        if self.gone || self.sample.is_multiple_of(FORGET_AFTER) {
+        if self.sample.is_multiple_of(FORGET_AFTER) {
             self.forget_unused();
         }
         if self.unsorted {
@@ -97,11 +103,15 @@ impl Snapshot {
             let start = self.slots[done].start.unwrap_or(0);
             done += memory.read_regions(&self.regions[done..], &mut self.buffer[start..])?;
             if done < self.regions.len() {
-                // The region at `done` is unmapped by now. The rest is still worth having.
-                self.slots[done].start = None;
-                self.slots[done].used = 0;
-                self.gone = true;
-                done += 1;
+                // The region at `done` is unmapped by now. The rest is still worth having, but not what has been
+                // missing before: one chunk that is gone takes those behind it along.
+                let known = std::mem::replace(&mut self.slots[done].doubtful, true);
+                self.unsorted |= !known;
+                let end = if known { self.slots.len() } else { done + 1 };
+                for slot in &mut self.slots[done..end] {
+                    slot.start = None;
+                }
+                done = end;
                 if done < self.regions.len() {
                     self.extra_calls += 1;
                 }
@@ -173,10 +183,14 @@ impl Snapshot {
             group,
             start: Some(start),
             used: self.sample,
+            doubtful: false,
+            rank: self.next_rank,
         };
+        self.next_rank += 1;
         if let Some(&known) = self.by_address.get(&region.address) {
             // The same place, longer: what was planned there is superseded.
             self.unsorted |= self.slots[known].group != group;
+            self.unsorted |= self.slots[known].doubtful;
             self.slots[known] = slot;
         } else {
             self.by_address.insert(region.address, self.slots.len());
@@ -201,17 +215,28 @@ impl Snapshot {
         let (slot, offset) = before.rev().take(4).find_map(|(_, &slot)| {
             covers(&self.slots[slot], wanted.address, end).map(|offset| (slot, offset))
         })?;
-        self.slots[slot].used = self.sample;
-        self.last = slot;
+        self.note_use(slot);
         Some((slot, offset))
     }
 
     fn offset_in(&mut self, slot: usize, address: u64, end: u64) -> Option<usize> {
-        let slot_ref = self.slots.get_mut(slot)?;
-        let offset = covers(slot_ref, address, end)?;
-        slot_ref.used = self.sample;
-        self.last = slot;
+        let offset = covers(self.slots.get(slot)?, address, end)?;
+        self.note_use(slot);
         Some(offset)
+    }
+
+    fn note_use(&mut self, number: usize) {
+        self.last = number;
+        let slot = &mut self.slots[number];
+        if slot.used != self.sample {
+            slot.used = self.sample;
+            slot.rank = self.next_rank;
+            self.next_rank += 1;
+        }
+        if slot.doubtful {
+            slot.doubtful = false;
+            self.unsorted = true;
+        }
     }
 
     fn forget_unused(&mut self) {
@@ -219,11 +244,11 @@ impl Snapshot {
         let before = self.slots.len();
         self.slots.retain(|slot| slot.used >= oldest);
         self.unsorted |= self.slots.len() != before;
-        self.gone = false;
     }
 
     fn sort(&mut self) {
-        self.slots.sort_by_key(|slot| slot.group.order());
+        self.slots
+            .sort_by_key(|slot| (slot.doubtful, slot.group.order(), slot.rank));
         self.by_address.clear();
         self.by_address.extend(
             self.slots

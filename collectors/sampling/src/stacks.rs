@@ -7,17 +7,18 @@
 //! rare frame was live. What is judged here is whether frames fit each other: each executes a code
 //! object, and lies where the frame before it on the data stack ends.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rustc_hash::FxHashMap;
 
 use crate::codes::{CodeId, Codes};
 use crate::discovery::Roots;
+use crate::known::Known;
 use crate::layout::Layout;
 use crate::memory::{Fields, ReadError, Region, RemoteMemory};
 use crate::ring::Ring;
 use crate::snapshot::{Group, Snapshot};
-use crate::walk::{At, End, Place, RawFrame, walk};
+use crate::walk::{At, End, Learnt, Place, RawFrame, walk};
 
 /// How often a moment is read again while a stack is impossible.
 const REPAIRS: u32 = 3;
@@ -86,6 +87,9 @@ pub(crate) struct Stacks<M> {
     generations: Vec<(u64, u64)>,
     stamp: u64,
     unproven: Vec<u64>,
+    known: Known,
+    /// Whether code objects were freed since the reading before.
+    freed: bool,
 }
 
 impl<M: RemoteMemory> Stacks<M> {
@@ -104,6 +108,8 @@ impl<M: RemoteMemory> Stacks<M> {
             generations: Vec::new(),
             stamp: 0,
             unproven: Vec::new(),
+            known: Known::default(),
+            freed: true,
         }
     }
 
@@ -133,14 +139,16 @@ impl<M: RemoteMemory> Stacks<M> {
         let mut attempt = 0;
         loop {
             let last_attempt = attempt == REPAIRS;
-            let began = Instant::now();
+            let began = self.memory.now();
             self.snapshot.read(&self.memory)?;
             match self.list_threads() {
                 Ok(()) => {
                     self.walk_all()?;
                     let repaired = self.snapshot.extra_calls() > 0 || attempt > 0;
                     let news = self.prove_codes()?;
-                    let disturbed = news && began.elapsed() > UNDISTURBED && !last_attempt;
+                    let disturbed = news
+                        && self.memory.now().saturating_duration_since(began) > UNDISTURBED
+                        && !last_attempt;
                     let truncated = self.judge(disturbed);
                     if truncated == 0 || last_attempt {
                         self.retire();
@@ -206,10 +214,14 @@ impl<M: RemoteMemory> Stacks<M> {
             }
             interpreter = next;
         }
-        if changed || self.generations.len() > count {
-            self.generations.truncate(count);
+        changed |= self.generations.len() > count;
+        self.generations.truncate(count);
+        // A code object that is freed is counted before its bytes are gone, so what was proven while the count
+        // moved proves nothing for later: a frame has to be seen with it after the count came to rest.
+        if changed || self.freed {
             self.stamp += 1;
         }
+        self.freed = changed;
         Ok(())
     }
 
@@ -301,6 +313,10 @@ impl<M: RemoteMemory> Stacks<M> {
                 &self.memory,
                 &mut self.snapshot,
                 &self.layout,
+                Learnt {
+                    codes: &self.codes,
+                    known: &mut self.known,
+                },
                 number,
                 state,
                 &mut thread.raw,
@@ -355,6 +371,13 @@ impl<M: RemoteMemory> Stacks<M> {
                 });
             thread.complete = fitting && thread.end == End::Foot && !generator_at_foot;
             thread.settled = thread.complete && !disturbed;
+            if thread.settled {
+                let newest = thread.frames.iter().find_map(|(frame, code)| {
+                    let size = self.codes.get(*code)?.1.frame_size?;
+                    matches!(frame.place, Place::DataStack { .. }).then_some((frame.address, size))
+                });
+                self.known.learn(&thread.raw, newest);
+            }
             impossible += u64::from(!thread.settled);
         }
         impossible

@@ -10,15 +10,23 @@
 //! Those of generators and coroutines lie inside these objects, and the shims that mark an entry from C
 //! lie on the C stack. Before 3.11 each frame is an object on the heap.
 
-use crate::layout::{FrameChain, Instruction, Layout};
+use crate::codes::Codes;
+use crate::known::Known;
+use crate::layout::{Activity, FrameChain, Instruction, Layout};
 use crate::memory::{Fields, ReadError, Region, RemoteMemory};
 use crate::ring::Ring;
 use crate::snapshot::{Group, Snapshot};
 
 /// Bytes that a chunk of the data stack is read beyond its live top: room for the next calls.
 const HEADROOM: u64 = 512;
+/// Nearly all chunks of the data stack have this size (`DATA_STACK_CHUNK_SIZE`).
+const USUAL_CHUNK: u64 = 16 << 10;
 /// No chunk of the data stack is larger: CPython takes 16 KiB, and doubles that until one frame fits.
 const MAX_CHUNK: u64 = 1 << 26;
+/// Frames on the heap that are fetched together. The kernel takes 1024 regions a call.
+const MAX_FORESEEN: usize = 1000;
+/// A thread does not call or return this often between two regions of one read.
+const SETTLING_STEPS: u32 = 64;
 /// No stack is deeper: this many frames fill more than 80 MiB. What seems deeper is not a stack.
 const MAX_FRAMES: usize = 1 << 20;
 /// `struct _PyStackChunk` before its data: `previous`, `size`, `top`.
@@ -53,6 +61,15 @@ pub(crate) struct RawFrame {
     pub(crate) code: u64,
     pub(crate) at: At,
     pub(crate) place: Place,
+    /// Who called it may not be told by its bytes the next time, so it is worth remembering.
+    pub(crate) learnable: bool,
+}
+
+/// What earlier samples taught, which is taken only where this one confirms it.
+#[derive(Debug)]
+pub(crate) struct Learnt<'a> {
+    pub(crate) codes: &'a Codes,
+    pub(crate) known: &'a mut Known,
 }
 
 /// How a walk ended.
@@ -75,18 +92,24 @@ pub(crate) fn walk<M: RemoteMemory>(
     memory: &M,
     snapshot: &mut Snapshot,
     layout: &Layout,
+    learnt: Learnt<'_>,
     thread: u32,
     state: Region,
     frames: &mut Vec<RawFrame>,
 ) -> Result<End, ReadError> {
     frames.clear();
     let mut walk = Walk {
+        codes: learnt.codes,
+        known: learnt.known,
+        thread,
+        top: None,
         memory,
         snapshot,
         layout,
         group: Group::Stack(thread),
         chunk: None,
         lowest: None,
+        older_top: None,
     };
     match walk.run(state, thread, frames) {
         Ok(end) => Ok(end),
@@ -121,11 +144,47 @@ struct Walk<'a, M> {
     memory: &'a M,
     snapshot: &'a mut Snapshot,
     layout: &'a Layout,
+    codes: &'a Codes,
+    known: &'a mut Known,
+    thread: u32,
     group: Group,
+    /// Where the data stack ended when the thread state was read, until a frame on it was met.
+    top: Option<u64>,
     /// The chunk that the walk is in.
     chunk: Option<Chunk>,
     /// The lowest frame on the data stack so far.
     lowest: Option<u64>,
+    /// Where the frame has to end that is the newest of its chunk, until that one was met.
+    older_top: Option<u64>,
+}
+
+/// What is looked at to find the frame that runs.
+#[derive(Debug, Clone, Copy)]
+struct Peeked {
+    previous: u64,
+    code: u64,
+    /// Whether it runs itself, where the version tells (3.11 to 3.13).
+    state: Option<bool>,
+    /// Whether C code called it, in 3.11.
+    entry: bool,
+    /// Nothing is on its stack, as when it has returned, where it does not run itself (3.11 to 3.13).
+    ended: bool,
+    /// It has returned (3.14 and later).
+    gone: bool,
+    /// It has not executed its first instruction, so that the thread may not be there yet (3.14 and later).
+    fresh: bool,
+    shim: bool,
+    thread: bool,
+}
+
+impl Peeked {
+    fn runs(&self) -> bool {
+        self.state == Some(true)
+    }
+
+    fn gone(&self) -> bool {
+        self.gone && !self.shim
+    }
 }
 
 /// A step further down.
@@ -133,6 +192,8 @@ struct Step {
     frame: Option<RawFrame>,
     previous: u64,
     foot: bool,
+    /// Whether `previous` can be relied on.
+    linked: bool,
 }
 
 impl<M: RemoteMemory> Walk<'_, M> {
@@ -172,12 +233,21 @@ impl<M: RemoteMemory> Walk<'_, M> {
             && chunk != 0
         {
             self.chunk = Some(self.read_chunk(chunk, Some(top))?);
+            self.top = Some(top);
+            address = self.settle(address, top)?;
         }
 
         // Frames outside the data stack have no order that could prove the end of the walk.
         let mut ring = Ring::new(address);
         loop {
             let step = self.step(address, base)?;
+            if let (None, Some(last)) = (&step.frame, frames.last_mut())
+                && Some(address) != base
+            {
+                // It was called from C code.
+                last.learnable = true;
+                self.known.met_shim(self.thread, address);
+            }
             frames.extend(step.frame);
             if step.foot {
                 return Ok(End::Foot);
@@ -188,6 +258,19 @@ impl<M: RemoteMemory> Walk<'_, M> {
                 ));
             }
             address = step.previous;
+            if step.frame.is_some()
+                && let Some(last) = frames.last_mut()
+                && (!step.linked || self.known.may_be_shim(self.thread, address))
+            {
+                if let Some(caller) = self.remembered_caller(last) {
+                    address = caller;
+                    last.learnable = false;
+                } else if !step.linked {
+                    return Ok(End::Impossible(
+                        "a frame that does not execute any more has forgotten its caller",
+                    ));
+                }
+            }
             if address == 0 {
                 return Ok(End::Impossible(
                     "a frame that is not the foot of the thread has none before it",
@@ -208,9 +291,10 @@ impl<M: RemoteMemory> Walk<'_, M> {
         };
         let bytes = match place {
             Place::DataStack { .. } => self.data_stack_bytes(wanted)?,
-            Place::Heap => self
-                .snapshot
-                .get_or_fetch(self.memory, wanted, wanted, self.group)?,
+            Place::Heap => {
+                self.fetch_heap(wanted)?;
+                self.snapshot.get(wanted).ok_or(ReadError::Fault(address))?
+            }
         };
         let fault = ReadError::Fault(address);
         let previous = bytes.u64_at(layout.frame.previous).ok_or(fault)?;
@@ -229,12 +313,21 @@ impl<M: RemoteMemory> Walk<'_, M> {
             code,
             at,
             place,
+            learnable: place == Place::Heap,
         });
         let Some(owner) = layout.frame.owner else {
+            // A frame object that does not execute keeps `f_back` only while it waits for the next call of its
+            // function (`co_zombieframe`): it then leads to a frame that executes, or has its way back too.
+            // The list of free frames is linked by the same field.
+            let executes = match layout.activity() {
+                Activity::Flag(offset, value) => bytes.u8_at(offset).ok_or(fault)? == value,
+                _ => true,
+            };
             return Ok(Step {
                 frame,
                 previous,
-                foot: previous == 0,
+                foot: executes && previous == 0,
+                linked: executes || self.executes(previous),
             });
         };
         let owner = bytes.u8_at(owner).ok_or(fault)?;
@@ -244,10 +337,32 @@ impl<M: RemoteMemory> Walk<'_, M> {
                 frame: None,
                 previous,
                 foot,
+                linked: true,
             });
         }
+        let mut linked = previous != 0;
         match (owner, place) {
-            (OWNED_BY_THREAD, Place::DataStack { .. }) => self.lowest = Some(address),
+            (OWNED_BY_THREAD, Place::DataStack { .. }) => {
+                // A function that has not started is linked last (3.11, 3.12: `_PyFrame_Initialize`, then
+                // `previous`), and until then to the caller of whatever lay in its place before. Only to its
+                // neighbour on the data stack it is linked for sure.
+                let start = layout.code.bytecode.map(|offset| code.wrapping_add(offset));
+                let unstarted = matches!((at, start), (At::Address(at), Some(start)) if at < start);
+                linked &= !unstarted || self.chunk.is_some_and(|chunk| chunk.holds(previous));
+                self.lowest = Some(address);
+                self.top = None;
+                // A newer chunk was begun where this one was left.
+                if let Some(end) = self.older_top.take()
+                    && self
+                        .frame_size(code)
+                        .is_some_and(|size| address.wrapping_add(size) != end)
+                {
+                    return Err(ReadError::Implausible {
+                        address,
+                        expected: "the newest frame of its chunk",
+                    });
+                }
+            }
             (OWNED_BY_GENERATOR, Place::Heap) => {}
             _ => {
                 return Err(ReadError::Implausible {
@@ -258,12 +373,210 @@ impl<M: RemoteMemory> Walk<'_, M> {
         }
         // Without shims (3.11) the outermost function is its thread's foot. A generator is not: it has
         // none before it whenever it is suspended.
-        let foot = layout.frame.shim_owner == u8::MAX && previous == 0 && owner == OWNED_BY_THREAD;
+        let foot = layout.shim_free() && previous == 0 && owner == OWNED_BY_THREAD;
         Ok(Step {
             frame,
             previous,
             foot,
+            linked: linked || foot,
         })
+    }
+
+    /// The frame that ran when the frames were read, which is a little later than the thread state was: functions
+    /// of a few dozen nanoseconds have returned and others were called since. Which function the *current* frame
+    /// executes has to be read from the same bytes as which frame is current, or the functions that
+    /// are followed by the longest pauses would be seen in place of the others.
+    ///
+    /// Calls through C code and generators leave no such trace: for them the thread state decides.
+    fn settle(&mut self, current: u64, top: u64) -> Result<u64, ReadError> {
+        let Some(chunk) = self.chunk else {
+            return Ok(current);
+        };
+        if chunk.holds(current) {
+            // So that the bytes are there.
+            let length = self.frame_length();
+            let address = current;
+            self.data_stack_bytes(Region { address, length })?;
+        }
+        let Some(start) = self.peek(current) else {
+            return Ok(current);
+        };
+        if start.shim
+            && let Some(newest) = self.known.ending_at(top)
+            && let Some(frame) = self.peek(newest)
+            && frame.previous == current
+            && self.frame_size(frame.code) == top.checked_sub(newest)
+        {
+            // 3.12 has the current frame in the `_PyCFrame`, which is read after the thread state: what C code had called
+            // when that was read has returned since.
+            return Ok(newest);
+        }
+        // What it called since. Frames are copied upwards, so the highest one that runs was read last.
+        let mut found = start.runs().then_some(current);
+        let (mut caller, mut end) = (current, top);
+        if chunk.holds(current)
+            && let Some(size) = self.frame_size(start.code)
+        {
+            end = current.saturating_add(size);
+        }
+        let mut callee_ended = false;
+        let mut steps = 0..SETTLING_STEPS;
+        while !start.gone()
+            && steps.next().is_some()
+            && chunk.holds(end)
+            && let Some(frame) = self.peek(end)
+            && frame.previous == caller
+            && frame.thread
+            && !frame.gone()
+            && !frame.fresh
+        {
+            if frame.state != Some(false) {
+                found = Some(end);
+            }
+            callee_ended |= frame.ended;
+            let Some(size) = self.frame_size(frame.code) else {
+                break;
+            };
+            (caller, end) = (end, end.saturating_add(size));
+        }
+        if let Some(found) = found {
+            return Ok(found);
+        }
+        // Whom it returned to, as long as no C code is between.
+        let (mut frame, mut steps) = (start, 0..SETTLING_STEPS);
+        while steps.next().is_some()
+            && (frame.state.is_some() || frame.gone())
+            && !frame.entry
+            && let Some(previous) = self.peek(frame.previous)
+            && !previous.shim
+        {
+            if previous.runs() || (frame.gone() && !previous.gone()) {
+                return Ok(frame.previous);
+            }
+            frame = previous;
+        }
+        // It is about to be popped, and its caller does not run again yet. (3.11 pops it before it goes back.)
+        if start.ended
+            && !callee_ended
+            && !self.layout.shim_free()
+            && let Some(previous) = self.peek(start.previous)
+            && !previous.shim
+        {
+            return Ok(start.previous);
+        }
+        Ok(current)
+    }
+
+    fn frame_size(&self, code: u64) -> Option<u64> {
+        self.codes.last_at(code)?.frame_size
+    }
+
+    /// Who called a frame, as earlier samples know it, if that caller is still where it has to be: right below it
+    /// on the data stack, or at its end when the thread state was read.
+    fn remembered_caller(&mut self, frame: &RawFrame) -> Option<u64> {
+        let known = self.known.caller(frame.address, frame.code);
+        if self.layout.frame.owner.is_none() {
+            return known;
+        }
+        let end = match frame.place {
+            Place::DataStack { first: false, .. } => Some(frame.address),
+            Place::DataStack { first: true, .. } => return None,
+            // Below a generator on which nothing was called.
+            Place::Heap => self.top,
+        };
+        known.into_iter().find(|&caller| {
+            if self.chunk.is_none_or(|chunk| !chunk.holds(caller)) {
+                // Another generator.
+                return Some(caller) == known && self.is_planned(caller);
+            }
+            self.peek(caller).is_some_and(|peeked| {
+                end.is_none_or(|end| self.frame_size(peeked.code) == end.checked_sub(caller))
+            })
+        })
+    }
+
+    fn frame_length(&self) -> usize {
+        usize::try_from(prefix(self.layout)).unwrap_or(0)
+    }
+
+    /// A frame whose bytes are at hand.
+    fn peek(&mut self, address: u64) -> Option<Peeked> {
+        let layout = self.layout;
+        let length = self.frame_length();
+        let bytes = self.snapshot.get(Region { address, length })?;
+        let code = bytes.u64_at(layout.frame.code)? & !7;
+        let owner = layout.frame.owner.and_then(|offset| bytes.u8_at(offset))?;
+        let localsplus = address.wrapping_add(layout.frame.size);
+        let (mut state, mut entry, mut ended, mut gone) = (None, false, false, code == 0);
+        let mut fresh = false;
+        if let Instruction::Pointer(at) = layout.frame.instruction {
+            let stack_top = at + 8;
+            let locals = self.codes.last_at(code).and_then(|code| code.locals);
+            let bytes = self.snapshot.get(Region { address, length })?;
+            match layout.activity() {
+                Activity::StackTop(offset) => {
+                    let top = bytes.i32_at(offset)?;
+                    state = Some(top == -1);
+                    ended = top >= 0 && locals.is_some_and(|locals| top.cast_unsigned() <= locals);
+                    gone = false;
+                    // `is_entry` of 3.11, in place of shims.
+                    entry = layout.shim_free() && bytes.u8_at(offset + 4)? != 0;
+                }
+                _ => {
+                    // Its locals are being released: the thread has left it already.
+                    let cleared = bytes.u64_at(stack_top)? == localsplus && locals > Some(0);
+                    let first = layout.code.bytecode.map(|offset| code.wrapping_add(offset));
+                    gone |= cleared;
+                    fresh = Some(bytes.u64_at(at)?) == first;
+                }
+            }
+        }
+        let bytes = self.snapshot.get(Region { address, length })?;
+        Some(Peeked {
+            previous: bytes.u64_at(layout.frame.previous)?,
+            code,
+            state,
+            entry,
+            ended,
+            gone,
+            fresh,
+            shim: owner >= layout.frame.shim_owner,
+            thread: owner == OWNED_BY_THREAD,
+        })
+    }
+
+    /// Whether a frame object is planned and executes.
+    fn executes(&mut self, address: u64) -> bool {
+        let Activity::Flag(offset, value) = self.layout.activity() else {
+            return false;
+        };
+        let region = Region {
+            address: address.wrapping_add(offset),
+            length: 1,
+        };
+        self.snapshot.get(region).and_then(|bytes| bytes.u8_at(0)) == Some(value)
+    }
+
+    fn is_planned(&mut self, address: u64) -> bool {
+        let length = self.frame_length();
+        self.snapshot.get(Region { address, length }).is_some()
+    }
+
+    /// Reads a frame on the heap that was not planned, and in the same call those that were below it before.
+    fn fetch_heap(&mut self, wanted: Region) -> Result<(), ReadError> {
+        if self.snapshot.get(wanted).is_some() {
+            return Ok(());
+        }
+        let mut missing = vec![(wanted, self.group)];
+        for address in self.known.below(wanted.address).take(MAX_FORESEEN) {
+            let region = Region { address, ..wanted };
+            if self.chunk.is_none_or(|chunk| !chunk.holds(address))
+                && self.snapshot.get(region).is_none()
+            {
+                missing.push((region, self.group));
+            }
+        }
+        self.snapshot.fetch(self.memory, &missing)
     }
 
     /// Where the next frame lies. The walk goes to an older chunk only from the foot of a newer one.
@@ -278,6 +591,7 @@ impl<M: RemoteMemory> Walk<'_, M> {
             if !older.holds(address) {
                 return Ok(Place::Heap);
             }
+            self.older_top = Some(older.top);
             self.chunk = Some(older);
             self.lowest = None;
             older
@@ -304,8 +618,20 @@ impl<M: RemoteMemory> Walk<'_, M> {
             length: CHUNK_HEADER as usize,
         };
         if self.snapshot.get(header).is_none() {
-            // Never seen: its size is known only from its header.
-            self.snapshot.fetch(self.memory, &[(header, self.group)])?;
+            // Never seen. Of the newest the thread state says how much is in use; of the others only their
+            // header does, but most have the size of the smallest.
+            let length = match live_top.and_then(|top| top.checked_sub(address)) {
+                Some(used) if used <= MAX_CHUNK => (used + HEADROOM).min(used.max(USUAL_CHUNK)),
+                _ => USUAL_CHUNK,
+            };
+            let whole = Region {
+                address,
+                length: usize::try_from(length).unwrap_or(0),
+            };
+            self.snapshot.fetch(self.memory, &[(whole, self.group)])?;
+            if self.snapshot.get(header).is_none() {
+                self.snapshot.fetch(self.memory, &[(header, self.group)])?;
+            }
         }
         let bytes = self.snapshot.get(header).ok_or(ReadError::Fault(address))?;
         let field = |offset| bytes.u64_at(offset).ok_or(ReadError::Fault(address));
@@ -358,10 +684,15 @@ fn prefix(layout: &Layout) -> u64 {
     let frame = &layout.frame;
     let (Instruction::ByteIndex(at) | Instruction::UnitIndex(at) | Instruction::Pointer(at)) =
         frame.instruction;
+    let activity = match layout.activity() {
+        Activity::Flag(offset, _) | Activity::StackTop(offset) => offset,
+        Activity::Code => 0,
+    };
     frame
         .previous
         .max(frame.code)
         .max(at)
+        .max(activity)
         .max(frame.owner.unwrap_or(0))
         + 8
 }

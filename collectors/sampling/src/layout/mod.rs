@@ -43,6 +43,20 @@ pub enum Instruction {
     Pointer(u64),
 }
 
+/// What tells whether a frame executes, beyond that something leads to it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Activity {
+    /// A byte at this offset has this value from the start of the evaluation to its end, and in generators while
+    /// they are not suspended: `f_executing` is 1 (3.8, 3.9), `f_state` is `FRAME_EXECUTING` (3.10).
+    Flag(u64, u8),
+    /// `stacktop`, an `int` at this offset, is -1 in the frame that runs its own bytecode or C code; it is the height
+    /// of its stack while a Python function that it called in the same evaluation loop runs, and after it
+    /// returned (`_PyFrame_SetStackPointer`): 3.11 to 3.13.
+    StackTop(u64),
+    /// A frame on the data stack that returned has no code: 3.14 and later.
+    Code,
+}
+
 /// How a code object encodes its lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LineTableKind {
@@ -252,4 +266,23 @@ pub struct Layout {
     pub unicode: UnicodeLayout,
     /// Copies of the bytecode, where the build makes them.
     pub thread_local_bytecode: Option<ThreadLocalBytecode>,
+}
+
+impl Layout {
+    /// Whether C code that calls a function leaves no frame of its own.
+    pub(crate) fn shim_free(&self) -> bool {
+        self.frame.shim_owner == u8::MAX
+    }
+
+    /// What tells whether a frame executes. The fields lie in fixed distance from the instruction.
+    pub(crate) fn activity(&self) -> Activity {
+        match self.frame.instruction {
+            // f_lasti, f_lineno, f_iblock, f_executing or f_state.
+            Instruction::ByteIndex(lasti) => Activity::Flag(lasti + 12, 1),
+            Instruction::UnitIndex(lasti) => Activity::Flag(lasti + 12, 0),
+            // prev_instr or instr_ptr, stacktop.
+            Instruction::Pointer(at) if self.version < Minor(3, 14) => Activity::StackTop(at + 8),
+            Instruction::Pointer(_) => Activity::Code,
+        }
+    }
 }
