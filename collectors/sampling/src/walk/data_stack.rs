@@ -1,0 +1,142 @@
+//! The data stack of a thread: chunks of memory in which frames lie one right behind the other.
+//!
+//! `_PyThreadState_PushFrame` and `push_chunk` in `Python/pystate.c`, 3.11 and later.
+
+use crate::memory::{Fields, ReadError, Region, RemoteMemory};
+
+use super::{Place, Walk};
+
+/// Bytes that a chunk of the data stack is read beyond its live top: room for the next calls.
+const HEADROOM: u64 = 512;
+/// Nearly all chunks of the data stack have this size (`DATA_STACK_CHUNK_SIZE`).
+const USUAL_CHUNK: u64 = 16 << 10;
+/// No chunk of the data stack is larger: CPython takes 16 KiB, and doubles that until one frame fits.
+const MAX_CHUNK: u64 = 1 << 26;
+/// `struct _PyStackChunk` before its data: `previous`, `size`, `top`.
+const CHUNK_HEADER: u64 = 24;
+
+/// A chunk of the data stack.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Chunk {
+    pub(super) address: u64,
+    pub(super) previous: u64,
+    pub(super) end: u64,
+    /// The first byte behind the part that is in use.
+    pub(super) top: u64,
+}
+
+impl Chunk {
+    /// Where its lowest frame lies. The first chunk of a thread leaves one slot empty, so that it is never popped.
+    pub(super) fn foot(&self) -> u64 {
+        self.address + CHUNK_HEADER + if self.previous == 0 { 8 } else { 0 }
+    }
+
+    pub(super) fn holds(&self, address: u64) -> bool {
+        (self.foot()..self.end).contains(&address)
+    }
+}
+
+impl<M: RemoteMemory> Walk<'_, M> {
+    /// Where the next frame lies. The walk goes to an older chunk only from the foot of a newer one.
+    pub(super) fn place(&mut self, address: u64) -> Result<Place, ReadError> {
+        let Some(chunk) = self.chunk else {
+            return Ok(Place::Heap);
+        };
+        let chunk = if chunk.holds(address) {
+            chunk
+        } else if chunk.previous != 0 && self.lowest.is_none_or(|lowest| lowest == chunk.foot()) {
+            let older = self.read_chunk(chunk.previous, None)?;
+            if !older.holds(address) {
+                return Ok(Place::Heap);
+            }
+            self.older_top = Some(older.top);
+            self.chunk = Some(older);
+            self.lowest = None;
+            older
+        } else {
+            return Ok(Place::Heap);
+        };
+        if self.lowest.is_some_and(|lowest| lowest <= address) {
+            return Err(ReadError::Implausible {
+                address,
+                expected: "a frame below the one that it called",
+            });
+        }
+        Ok(Place::DataStack {
+            chunk: chunk.address,
+            first: address == chunk.foot(),
+        })
+    }
+
+    /// Reads the used part of a chunk. Of the newest the thread state has the live top, which lies
+    /// beyond what the chunk itself says.
+    pub(super) fn read_chunk(
+        &mut self,
+        address: u64,
+        live_top: Option<u64>,
+    ) -> Result<Chunk, ReadError> {
+        let header = Region {
+            address,
+            length: CHUNK_HEADER as usize,
+        };
+        if self.snapshot.get(header).is_none() {
+            // Never seen. Of the newest the thread state says how much is in use; of the others only their
+            // header does, but most have the size of the smallest.
+            let length = match live_top.and_then(|top| top.checked_sub(address)) {
+                Some(used) if used <= MAX_CHUNK => (used + HEADROOM).min(used.max(USUAL_CHUNK)),
+                _ => USUAL_CHUNK,
+            };
+            let whole = Region {
+                address,
+                length: usize::try_from(length).unwrap_or(0),
+            };
+            self.snapshot.fetch(self.memory, &[(whole, self.group)])?;
+            if self.snapshot.get(header).is_none() {
+                self.snapshot.fetch(self.memory, &[(header, self.group)])?;
+            }
+        }
+        let bytes = self.snapshot.get(header).ok_or(ReadError::Fault(address))?;
+        let field = |offset| bytes.u64_at(offset).ok_or(ReadError::Fault(address));
+        let (previous, size, top) = (field(0)?, field(8)?, field(16)?);
+        let implausible = ReadError::Implausible {
+            address,
+            expected: "a chunk of the data stack",
+        };
+        if !(CHUNK_HEADER..=MAX_CHUNK).contains(&size)
+            || !address.is_multiple_of(8)
+            || previous == address
+        {
+            return Err(implausible);
+        }
+        let end = address.checked_add(size).ok_or(implausible)?;
+        let first = address + CHUNK_HEADER;
+        let top = live_top.unwrap_or_else(|| first.saturating_add(top.saturating_mul(8)));
+        if !(first..=end).contains(&top) {
+            return Err(implausible);
+        }
+        Ok(Chunk {
+            address,
+            previous,
+            end,
+            top,
+        })
+    }
+
+    pub(super) fn data_stack_bytes(&mut self, wanted: Region) -> Result<&[u8], ReadError> {
+        let fault = ReadError::Fault(wanted.address);
+        let chunk = self.chunk.ok_or(fault)?;
+        let end = wanted
+            .end()
+            .ok_or(fault)?
+            .max(chunk.top)
+            .saturating_add(HEADROOM)
+            .min(chunk.end);
+        let length = usize::try_from(end - chunk.address).map_err(|_| fault)?;
+        let enclosing = Region {
+            address: chunk.address,
+            length,
+        };
+        self.snapshot
+            .get_or_fetch(self.memory, wanted, enclosing, self.group)
+    }
+}
