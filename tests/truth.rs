@@ -29,15 +29,8 @@ fn attach(target: &Target, options: &[&str], output: &Path) -> Finished {
         .ok()
 }
 
-/// How far a share may be off. Frame objects, before 3.11, forget their callers when they return, and of a fast
-/// recursion some samples cannot be told: there the sampler is known to say too little.
-fn allowed(python: &Interpreter) -> f64 {
-    if python.version < (3, 11, 0) {
-        0.06
-    } else {
-        0.03
-    }
-}
+/// How far a share may be off.
+const ALLOWED: f64 = 0.03;
 
 /// The share of the recursion in `alternating.py`, as the profile says it, and as the program knows it.
 fn shares(python: &Interpreter, options: &[&str]) -> (f64, f64) {
@@ -63,10 +56,7 @@ fn shares(python: &Interpreter, options: &[&str]) -> (f64, f64) {
 fn shares_are_those_of_the_clock(python: &'static Interpreter) {
     let _turn = machine::alone();
     let (said, known) = shares(python, &["-d", "3"]);
-    assert!(
-        (said - known).abs() < allowed(python),
-        "said {said}, known {known}"
-    );
+    assert!((said - known).abs() < ALLOWED, "said {said}, known {known}");
 }
 
 /// The reference, with the target paused at each sample, says the same.
@@ -82,7 +72,7 @@ fn shares_are_those_of_blocking_samples() {
         );
         let (running, paused) = (running - known_running, paused - known_paused);
         assert!(
-            (running - paused).abs() < allowed(python),
+            (running - paused).abs() < ALLOWED,
             "off by {running}, and by {paused} with pauses"
         );
     }
@@ -94,10 +84,7 @@ fn shares_are_those_of_the_clock_at_full_speed() {
     let _turn = machine::alone();
     for python in interpreters::one_per_family() {
         let (said, known) = shares(python, &["-d", "3", "-r", "1MHz"]);
-        assert!(
-            (said - known).abs() < allowed(python),
-            "said {said}, known {known}"
-        );
+        assert!((said - known).abs() < ALLOWED, "said {said}, known {known}");
     }
 }
 
@@ -152,7 +139,7 @@ fn no_stack_is_impossible(python: &'static Interpreter) {
         stacks.map(|stack| stack.weight).sum()
     };
     let wrong = weight(&mut impossible.iter().copied());
-    assert!(wrong * 200 <= weight(&mut stacks.iter()), "{impossible:?}");
+    assert!(wrong * 1000 <= weight(&mut stacks.iter()), "{impossible:?}");
     let summary = finished.summary();
     assert!(summary.truncated * 50 <= summary.samples, "{summary:?}");
     for name in ["ping_helper", "pong_helper"] {

@@ -5,9 +5,11 @@
 //! of that happens within the microsecond of a sample to those frames that run shortest. To read again would
 //! drop just these moments, so the last known answer is taken where what was read now confirms it.
 
-use rustc_hash::FxHashMap;
+use std::collections::BTreeMap;
 
-use crate::walk::RawFrame;
+use rustc_hash::{FxHashMap, FxHashSet};
+
+use crate::walk::{CHUNK_HEADER, Place, RawFrame, USUAL_CHUNK};
 
 /// More frames than this are not remembered.
 const LIMIT: usize = 1 << 16;
@@ -15,27 +17,60 @@ const LIMIT: usize = 1 << 16;
 /// See the module's documentation.
 #[derive(Debug, Default)]
 pub(crate) struct Known {
-    /// By the address of a frame: its code, and the frame before it.
-    callers: FxHashMap<u64, (u64, u64)>,
-    /// By the address where it ends, the newest frame on the data stack of a stack.
-    ends: FxHashMap<u64, u64>,
+    /// By the address of a frame and its code, the frame before it.
+    callers: FxHashMap<(u64, u64), u64>,
+    /// Which code object was seen to be called by which: callee and caller.
+    calls: FxHashSet<(u64, u64)>,
+    /// By the address of a frame, the one before it when it was last seen.
+    last_callers: FxHashMap<u64, u64>,
+    /// By the address of a chunk of a data stack: the older one before it, and the newer one behind it.
+    chunks: BTreeMap<u64, (u64, u64)>,
+    /// Generators that C code resumed.
+    resumed_from_c: FxHashSet<u64>,
+    /// Which of two moments was taken last where nothing tells which one was meant.
+    later: bool,
     /// By thread, the lowest and the highest address of a shim.
     shims: FxHashMap<u32, (u64, u64)>,
 }
 
 impl Known {
+    /// Takes the earlier and the later of two moments in turn.
+    pub(crate) fn take_turns(&mut self) -> bool {
+        self.later = !self.later;
+        self.later
+    }
+
     /// The frame before `frame` when it was last seen executing this code.
     pub(crate) fn caller(&self, frame: u64, code: u64) -> Option<u64> {
-        let &(known, caller) = self.callers.get(&frame)?;
-        (known == code).then_some(caller)
+        self.callers.get(&(frame, code)).copied()
+    }
+
+    /// Whether one code object was seen to call another.
+    pub(crate) fn has_called(&self, caller: u64, callee: u64) -> bool {
+        self.calls.contains(&(callee, caller))
+    }
+
+    /// The frame before the one at this address, whatever that executed.
+    pub(crate) fn caller_at(&self, frame: u64) -> Option<u64> {
+        self.last_callers.get(&frame).copied()
+    }
+
+    /// Whether a frame is where the first one of a chunk lies.
+    pub(crate) fn is_foot(&self, frame: u64) -> bool {
+        frame
+            .checked_sub(CHUNK_HEADER)
+            .is_some_and(|chunk| self.chunks.contains_key(&chunk))
+    }
+
+    /// The chunk that a frame lies in, if it is one of those that were met and of the usual size.
+    pub(crate) fn chunk_around(&self, frame: u64) -> Option<u64> {
+        let (&chunk, _) = self.chunks.range(..=frame).next_back()?;
+        (frame - chunk < USUAL_CHUNK).then_some(chunk)
     }
 
     /// The frames below one, as far as they were remembered.
     pub(crate) fn below(&self, frame: u64) -> impl Iterator<Item = u64> {
-        std::iter::successors(Some(frame), |frame| {
-            self.callers.get(frame).map(|&(_, caller)| caller)
-        })
-        .skip(1)
+        std::iter::successors(Some(frame), |frame| self.caller_at(*frame)).skip(1)
     }
 
     /// Whether an address lies between two shims of the thread, and so on its C stack.
@@ -50,27 +85,50 @@ impl Known {
         (*low, *high) = ((*low).min(address), (*high).max(address));
     }
 
-    /// A frame that ended here when it was last seen.
-    pub(crate) fn ending_at(&self, end: u64) -> Option<u64> {
-        self.ends.get(&end).copied()
+    /// Whether the generator whose frame is at this address was resumed by C code when that was last told.
+    pub(crate) fn is_resumed_from_c(&self, frame: u64) -> bool {
+        self.resumed_from_c.contains(&frame)
     }
 
-    /// Remembers a stack that was found whole, with the address and the size of its newest frame on the data stack.
-    pub(crate) fn learn(&mut self, frames: &[RawFrame], newest: Option<(u64, u64)>) {
-        if self.ends.len() > LIMIT {
-            self.ends.clear();
+    pub(crate) fn met_generator_on_c(&mut self, frame: u64) {
+        if self.resumed_from_c.len() > LIMIT {
+            self.resumed_from_c.clear();
         }
-        if let Some((address, size)) = newest {
-            self.ends.insert(address.saturating_add(size), address);
+        self.resumed_from_c.insert(frame);
+    }
+
+    /// The chunk before one, and the one that was begun behind it; 0 where none is known.
+    pub(crate) fn chunks_beside(&self, chunk: u64) -> (u64, u64) {
+        self.chunks.get(&chunk).copied().unwrap_or_default()
+    }
+
+    pub(crate) fn met_chunk(&mut self, chunk: u64, older: u64) {
+        if self.chunks_beside(chunk).0 == older {
+            return;
         }
+        if self.chunks.len() > LIMIT {
+            self.chunks.clear();
+        }
+        self.chunks.entry(chunk).or_default().0 = older;
+        self.chunks.entry(older).or_default().1 = chunk;
+    }
+
+    /// Remembers a stack that was found whole.
+    pub(crate) fn learn(&mut self, frames: &[RawFrame]) {
         if self.callers.len() > LIMIT {
             self.callers.clear();
+            self.last_callers.clear();
+            self.calls.clear();
         }
         for pair in frames.windows(2) {
-            if pair[0].learnable {
-                self.callers
-                    .insert(pair[0].address, (pair[0].code, pair[1].address));
+            let [callee, caller] = pair else { continue };
+            if !callee.learnable && caller.place != Place::Heap {
+                continue;
             }
+            self.callers
+                .insert((callee.address, callee.code), caller.address);
+            self.last_callers.insert(callee.address, caller.address);
+            self.calls.insert((callee.code, caller.code));
         }
     }
 }

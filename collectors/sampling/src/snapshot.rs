@@ -18,6 +18,9 @@ use crate::memory::{ReadError, Region, RemoteMemory};
 /// microsecond a sample.
 const FORGET_AFTER: u64 = 16;
 
+/// A region that was unmapped is read last for this many samples.
+const STAYS_DOUBTFUL: u64 = 512;
+
 /// More bytes than this are no process's stacks; it bounds what a target can make us allocate.
 const MAX_BYTES: usize = 1 << 28;
 
@@ -26,7 +29,11 @@ const MAX_BYTES: usize = 1 << 28;
 pub(crate) enum Group {
     /// The state of a thread, by the thread's number.
     Thread(u32),
-    /// Its frames: chunks of its data stack, and frames that live elsewhere.
+    /// The newest chunk of its data stack.
+    Newest(u32),
+    /// What its state says of its current frame, once more.
+    Again(u32),
+    /// Its other frames: older chunks of its data stack, and frames that live elsewhere.
     Stack(u32),
     /// What identifies a code object.
     Code,
@@ -39,9 +46,11 @@ impl Group {
     fn order(self) -> (u32, u8) {
         match self {
             Self::Thread(thread) => (thread, 0),
-            Self::Stack(thread) => (thread, 1),
-            Self::Code => (u32::MAX, 2),
-            Self::Root => (u32::MAX, 3),
+            Self::Newest(thread) => (thread, 1),
+            Self::Again(thread) => (thread, 2),
+            Self::Stack(thread) => (thread, 3),
+            Self::Code => (u32::MAX, 4),
+            Self::Root => (u32::MAX, 5),
         }
     }
 }
@@ -50,13 +59,16 @@ impl Group {
 struct Slot {
     region: Region,
     group: Group,
+    /// Its length from the next sample on.
+    length: usize,
     /// Where its bytes start in the buffer; `None` while they were not read for this sample.
     start: Option<usize>,
     /// The last sample that asked for it.
     used: u64,
-    /// It was unmapped when it was last read. It may come back: a chunk of the data stack does when a program
-    /// calls across its border again. So it is read last, where its absence takes no second call.
-    doubtful: bool,
+    /// The sample up to which it is read last, because it was unmapped not long before. It may come back and go again: a
+    /// chunk of the data stack does when a program calls across its border. At the end its absence
+    /// takes no second call.
+    doubtful: u64,
     /// When it was first asked for in that sample: frames are asked for from the innermost on, and are read in
     /// that order, because the innermost change fastest.
     rank: u32,
@@ -93,6 +105,7 @@ impl Snapshot {
         self.regions.clear();
         let mut length = 0;
         for slot in &mut self.slots {
+            slot.region.length = slot.length;
             self.regions.push(slot.region);
             slot.start = Some(length);
             length += slot.region.length;
@@ -105,7 +118,8 @@ impl Snapshot {
             if done < self.regions.len() {
                 // The region at `done` is unmapped by now. The rest is still worth having, but not what has been
                 // missing before: one chunk that is gone takes those behind it along.
-                let known = std::mem::replace(&mut self.slots[done].doubtful, true);
+                let known = self.slots[done].doubtful >= self.sample;
+                self.slots[done].doubtful = self.sample + STAYS_DOUBTFUL;
                 self.unsorted |= !known;
                 let end = if known { self.slots.len() } else { done + 1 };
                 for slot in &mut self.slots[done..end] {
@@ -132,6 +146,44 @@ impl Snapshot {
         self.buffer.get(start..start.checked_add(region.length)?)
     }
 
+    /// Where the regions of a group start.
+    pub(crate) fn starts(&self, group: Group) -> Vec<u64> {
+        let of_group = self.slots.iter().filter(|slot| slot.group == group);
+        of_group.map(|slot| slot.region.address).collect()
+    }
+
+    /// From the next sample on, a region is read.
+    pub(crate) fn foresee(&mut self, region: Region, group: Group) {
+        if !self.by_address.contains_key(&region.address) {
+            self.plan(region, group, None);
+        }
+    }
+
+    /// From the next sample on, a region is read up to this length.
+    pub(crate) fn lengthen(&mut self, start: u64, length: usize) {
+        if let Some(&slot) = self.by_address.get(&start) {
+            let slot = &mut self.slots[slot];
+            slot.length = slot.length.max(length);
+        }
+    }
+
+    /// From the next sample on, a region is read in another group.
+    pub(crate) fn regroup(&mut self, start: u64, group: Group) {
+        if let Some(&slot) = self.by_address.get(&start)
+            && self.slots[slot].group != group
+        {
+            self.slots[slot].group = group;
+            self.unsorted = true;
+        }
+    }
+
+    /// Whether a region that starts at an address was planned, and could not be read.
+    pub(crate) fn is_missing(&self, address: u64) -> bool {
+        self.by_address
+            .get(&address)
+            .is_some_and(|&slot| self.slots[slot].start.is_none())
+    }
+
     /// The bytes of a region; where they were not planned, `enclosing` is fetched now and planned from now on.
     pub(crate) fn get_or_fetch<M: RemoteMemory>(
         &mut self,
@@ -144,6 +196,24 @@ impl Snapshot {
             self.fetch(memory, &[(enclosing, group)])?;
         }
         self.get(region).ok_or(ReadError::Fault(region.address))
+    }
+
+    /// The bytes of a region that is read for itself, although they may lie in another one as well.
+    pub(crate) fn get_exact<M: RemoteMemory>(
+        &mut self,
+        memory: &M,
+        region: Region,
+        group: Group,
+    ) -> Result<&[u8], ReadError> {
+        let planned = self.by_address.get(&region.address).copied();
+        if planned.is_none_or(|slot| self.slots[slot].start.is_none()) {
+            self.fetch(memory, &[(region, group)])?;
+        }
+        let fault = ReadError::Fault(region.address);
+        let slot = *self.by_address.get(&region.address).ok_or(fault)?;
+        self.note_use(slot);
+        let start = self.slots[slot].start.ok_or(fault)?;
+        self.buffer.get(start..start + region.length).ok_or(fault)
     }
 
     /// Reads regions that were not planned, in one call, and plans them. Those that are unmapped are left out.
@@ -169,7 +239,7 @@ impl Snapshot {
             let done = memory.read_regions(&self.regions, &mut self.buffer[start..])?;
             let mut at = start;
             for &(region, group) in &rest[..done] {
-                self.plan(region, group, at);
+                self.plan(region, group, Some(at));
                 at += region.length;
             }
             rest = &rest[(done + 1).min(rest.len())..];
@@ -177,21 +247,22 @@ impl Snapshot {
         Ok(())
     }
 
-    fn plan(&mut self, region: Region, group: Group, start: usize) {
+    fn plan(&mut self, region: Region, group: Group, start: Option<usize>) {
         let slot = Slot {
             region,
             group,
-            start: Some(start),
+            length: region.length,
+            start,
             used: self.sample,
-            doubtful: false,
+            doubtful: 0,
             rank: self.next_rank,
         };
         self.next_rank += 1;
         if let Some(&known) = self.by_address.get(&region.address) {
             // The same place, longer: what was planned there is superseded.
             self.unsorted |= self.slots[known].group != group;
-            self.unsorted |= self.slots[known].doubtful;
-            self.slots[known] = slot;
+            let doubtful = self.slots[known].doubtful;
+            self.slots[known] = Slot { doubtful, ..slot };
         } else {
             self.by_address.insert(region.address, self.slots.len());
             self.slots.push(slot);
@@ -233,22 +304,30 @@ impl Snapshot {
             slot.rank = self.next_rank;
             self.next_rank += 1;
         }
-        if slot.doubtful {
-            slot.doubtful = false;
-            self.unsorted = true;
-        }
     }
 
     fn forget_unused(&mut self) {
         let oldest = self.sample.saturating_sub(FORGET_AFTER).max(1);
         let before = self.slots.len();
-        self.slots.retain(|slot| slot.used >= oldest);
+        let sample = self.sample;
+        // What may come back costs nothing while it is away.
+        let stays = |slot: &Slot| slot.used >= oldest || slot.doubtful >= sample;
+        self.slots.retain(stays);
         self.unsorted |= self.slots.len() != before;
     }
 
     fn sort(&mut self) {
-        self.slots
-            .sort_by_key(|slot| (slot.doubtful, slot.group.order(), slot.rank));
+        let sample = self.sample;
+        self.slots.sort_by_key(|slot| {
+            let doubtful = slot.doubtful >= sample;
+            // Of those that may be unmapped the older ones come first: a chunk is there only if those before it are.
+            let rank = if doubtful {
+                u32::MAX - slot.rank
+            } else {
+                slot.rank
+            };
+            (doubtful, slot.group.order(), rank)
+        });
         self.by_address.clear();
         self.by_address.extend(
             self.slots

@@ -372,11 +372,7 @@ impl<M: RemoteMemory> Stacks<M> {
             thread.complete = fitting && thread.end == End::Foot && !generator_at_foot;
             thread.settled = thread.complete && !disturbed;
             if thread.settled {
-                let newest = thread.frames.iter().find_map(|(frame, code)| {
-                    let size = self.codes.get(*code)?.1.frame_size?;
-                    matches!(frame.place, Place::DataStack { .. }).then_some((frame.address, size))
-                });
-                self.known.learn(&thread.raw, newest);
+                self.known.learn(&thread.raw);
             }
             impossible += u64::from(!thread.settled);
         }

@@ -42,6 +42,11 @@ impl Machine {
         64
     }
 
+    /// `is_entry` of 3.11.
+    fn is_entry(&self) -> u64 {
+        self.stack_pointer() + 4
+    }
+
     /// `f_executing`, and `f_state` in 3.10.
     fn executing(&self) -> u64 {
         if self.minor() == 10 { 108 } else { 116 }
@@ -174,6 +179,9 @@ impl Machine {
         self.set_waiting(frame, function, 0);
         self.write_instruction(frame, function, 0);
         self.byte(frame + fields.owner.unwrap_or(0), FRAME_OWNED_BY_THREAD);
+        if self.minor() == 11 {
+            self.byte(frame + self.is_entry(), 0);
+        }
         self.pass(4);
         frame
     }
@@ -276,6 +284,7 @@ impl Machine {
         }
         if self.minor() == 11 {
             self.word(frame + fields.previous, caller);
+            self.byte(frame + self.is_entry(), 1);
         } else {
             let shim = self.c_stack + SHIM;
             self.byte(shim + fields.owner.unwrap_or(0), fields.shim_owner);

@@ -262,7 +262,7 @@ impl Machine {
             ..
         }) = self.stack.last()
         {
-            self.write_instruction(frame, function, u64::from(step % 30));
+            self.write_instruction(frame, function, 1 + u64::from(step % 30));
         }
         let spread = nanoseconds * self.unsteady / 100;
         let spread = self.random.u64(0..=2 * spread) as i64 - spread as i64;

@@ -16,8 +16,8 @@ mod trial;
 mod truth;
 
 use program::{
-    ALL, CHUNKS, DEEP_AND_SHALLOW, GENERATORS, LEAVES, Program, RECURSION, REDEFINITION, THROUGH_C,
-    TINY_CALLS, YIELD_FROM,
+    ACROSS, ALL, ALTERNATING, CHUNKS, DEEP_AND_SHALLOW, GENERATORS, LEAVES, Program, RECURSION,
+    REDEFINITION, SHORT_CALLS, THROUGH_C, TINY_CALLS, YIELD_FROM,
 };
 use remote::{Costs, REAL};
 use trial::{Pace, Report, Trial};
@@ -100,23 +100,52 @@ fn check(program: Program, allowed: [Limits; 5]) {
     );
 }
 
-// What is wide here is where the sampler is known to be wrong: 3.11 and 3.12 tell the current frame in
-// a `_PyCFrame` that is read after the thread state (calls through C, all generators of 3.11); chunks that
-// are mapped and unmapped every few microseconds; recursion on 3.8 to 3.10, whose frame objects forget their
-// callers; calls of 30 to 50 ns on 3.11; a generator below another one that yields between the reading of the thread
-// state and its own. To take whatever lies right below the top of the data stack for its caller mends that last one here,
-// and gave up to a tenth of the samples impossible callers on real targets, so it is not done.
+// Half a percent is the goal, and met by calls of 0.1 to 0.3 us, by generators that take a few us a turn and by
+// recursion over several chunks, but for 3.11 (it does not mark a function that has returned), and 3.15 where
+// chunks come and go. What is wider than that is harder than programs are, or known to be wrong:
+// calls of 30 to 50 ns (two stores of the interpreter are a hundredth of such a round), generators of 40 ns or that are
+// made anew each time, calls through C on 3.11 and 3.12 (the current frame is told on the C stack), and a
+// program that does little but map and unmap a chunk. Up to 3.10 frames are read one by one, so that of a recursion which is
+// deeper than a few frames some samples miss frames in the middle.
+
+#[test]
+fn short_calls_have_their_true_shares() {
+    check(
+        SHORT_CALLS,
+        [
+            limits(0.005, 0.036, 0.0, 0.005, 0.011, 1.09),
+            limits(0.015, 0.053, 0.0, 0.005, 0.01, 1.08),
+            limits(0.005, 0.024, 0.0, 0.005, 0.01, 1.08),
+            limits(0.009, 0.023, 0.0, 0.005, 0.01, 1.08),
+            limits(0.007, 0.028, 0.0, 0.005, 0.01, 1.08),
+        ],
+    );
+}
+
+#[test]
+fn alternating_generators_have_their_true_shares() {
+    check(
+        ALTERNATING,
+        [
+            limits(0.005, 0.027, 0.0, 0.005, 0.011, 1.08),
+            limits(0.007, 0.031, 0.0, 0.005, 0.026, 1.1),
+            limits(0.005, 0.015, 0.0, 0.005, 0.01, 1.08),
+            limits(0.005, 0.015, 0.0, 0.005, 0.01, 1.08),
+            limits(0.005, 0.018, 0.0, 0.005, 0.01, 1.08),
+        ],
+    );
+}
 
 #[test]
 fn tiny_calls_have_their_true_shares() {
     check(
         TINY_CALLS,
         [
-            limits(0.007, 0.031, 0.0, 0.005, 0.043, 1.15),
-            limits(0.075, 0.104, 0.0, 0.005, 0.02, 1.12),
-            limits(0.022, 0.049, 0.0, 0.005, 0.02, 1.13),
-            limits(0.024, 0.033, 0.0, 0.005, 0.02, 1.12),
-            limits(0.02, 0.033, 0.0, 0.005, 0.02, 1.11),
+            limits(0.005, 0.016, 0.0, 0.005, 0.028, 1.11),
+            limits(0.024, 0.066, 0.0, 0.005, 0.01, 1.09),
+            limits(0.017, 0.021, 0.0, 0.005, 0.01, 1.09),
+            limits(0.012, 0.028, 0.0, 0.005, 0.01, 1.1),
+            limits(0.017, 0.031, 0.0, 0.005, 0.01, 1.08),
         ],
     );
 }
@@ -126,11 +155,11 @@ fn leaf_functions_have_their_true_shares() {
     check(
         LEAVES,
         [
-            limits(0.007, 0.027, 0.0, 0.005, 0.025, 1.12),
-            limits(0.03, 0.04, 0.0, 0.005, 0.02, 1.11),
-            limits(0.013, 0.031, 0.0, 0.005, 0.02, 1.11),
-            limits(0.013, 0.051, 0.0, 0.005, 0.02, 1.13),
-            limits(0.009, 0.072, 0.0, 0.005, 0.02, 1.11),
+            limits(0.005, 0.019, 0.0, 0.005, 0.014, 1.09),
+            limits(0.008, 0.018, 0.0, 0.005, 0.01, 1.08),
+            limits(0.005, 0.018, 0.0, 0.005, 0.01, 1.08),
+            limits(0.005, 0.022, 0.0, 0.005, 0.01, 1.09),
+            limits(0.005, 0.053, 0.0, 0.005, 0.01, 1.08),
         ],
     );
 }
@@ -140,11 +169,11 @@ fn generators_in_turn_have_no_impossible_stacks() {
     check(
         GENERATORS,
         [
-            limits(0.008, 0.048, 0.0, 0.005, 0.054, 1.17),
-            limits(0.115, 0.177, 0.0, 0.005, 0.121, 1.21),
-            limits(0.053, 0.096, 0.0, 0.005, 0.102, 1.19),
-            limits(0.051, 0.061, 0.0, 0.005, 0.085, 1.17),
-            limits(0.048, 0.041, 0.0, 0.005, 0.086, 1.17),
+            limits(0.005, 0.017, 0.0, 0.005, 0.016, 1.09),
+            limits(0.028, 0.04, 0.0, 0.005, 0.045, 1.15),
+            limits(0.022, 0.03, 0.017, 0.005, 0.01, 1.08),
+            limits(0.022, 0.038, 0.001, 0.005, 0.01, 1.08),
+            limits(0.018, 0.038, 0.001, 0.005, 0.01, 1.08),
         ],
     );
 }
@@ -154,11 +183,11 @@ fn generators_that_yield_from_others_keep_them_below() {
     check(
         YIELD_FROM,
         [
-            limits(0.108, 0.068, 0.0, 0.008, 0.198, 1.35),
-            limits(0.094, 0.093, 0.0, 0.005, 0.047, 1.15),
-            limits(0.021, 0.11, 0.0, 0.005, 0.1, 1.15),
-            limits(0.14, 0.11, 0.0, 0.005, 0.13, 1.15),
-            limits(0.11, 0.11, 0.0, 0.005, 0.13, 1.15),
+            limits(0.098, 0.049, 0.0, 0.005, 0.114, 1.19),
+            limits(0.054, 0.077, 0.0, 0.005, 0.033, 1.11),
+            limits(0.021, 0.033, 0.0, 0.005, 0.01, 1.09),
+            limits(0.041, 0.036, 0.0, 0.005, 0.01, 1.09),
+            limits(0.038, 0.058, 0.0, 0.005, 0.01, 1.08),
         ],
     );
 }
@@ -168,25 +197,39 @@ fn recursion_keeps_its_share() {
     check(
         RECURSION,
         [
-            limits(0.081, 0.069, 0.0, 0.005, 0.134, 1.22),
-            limits(0.01, 0.026, 0.0, 0.005, 0.02, 1.11),
-            limits(0.009, 0.037, 0.0, 0.005, 0.02, 1.12),
-            limits(0.009, 0.037, 0.0, 0.005, 0.02, 1.12),
-            limits(0.007, 0.071, 0.0, 0.005, 0.02, 1.11),
+            limits(0.005, 0.023, 0.0, 0.005, 0.021, 1.09),
+            limits(0.005, 0.013, 0.0, 0.005, 0.01, 1.08),
+            limits(0.005, 0.032, 0.0, 0.005, 0.01, 1.08),
+            limits(0.005, 0.04, 0.0, 0.005, 0.01, 1.09),
+            limits(0.005, 0.036, 0.0, 0.005, 0.01, 1.08),
         ],
     );
 }
 
 #[test]
-fn calls_across_the_border_of_a_chunk_are_bounded() {
+fn recursion_over_several_chunks_keeps_its_share() {
     check(
         CHUNKS,
         [
-            limits(0.056, 0.098, 0.045, 0.005, 0.515, 1.56),
-            limits(0.279, 0.221, 0.006, 0.037, 0.762, 2.96),
-            limits(0.188, 0.163, 0.0, 0.005, 0.677, 2.51),
-            limits(0.178, 0.15, 0.0, 0.005, 0.658, 2.48),
-            limits(0.219, 0.197, 0.0, 0.01, 0.817, 2.4),
+            limits(0.005, 0.02, 0.086, 0.005, 0.011, 1.08),
+            limits(0.023, 0.031, 0.0, 0.005, 0.01, 1.08),
+            limits(0.005, 0.025, 0.0, 0.005, 0.011, 1.08),
+            limits(0.005, 0.039, 0.0, 0.005, 0.01, 1.08),
+            limits(0.02, 0.046, 0.0, 0.005, 0.032, 1.14),
+        ],
+    );
+}
+
+#[test]
+fn calls_to_and_fro_across_the_border_of_a_chunk_are_bounded() {
+    check(
+        ACROSS,
+        [
+            limits(0.007, 0.019, 0.07, 0.005, 0.05, 1.11),
+            limits(0.319, 0.41, 0.001, 0.005, 0.011, 1.1),
+            limits(0.024, 0.068, 0.0, 0.005, 0.014, 1.09),
+            limits(0.005, 0.085, 0.0, 0.005, 0.012, 1.08),
+            limits(0.054, 0.17, 0.0, 0.005, 0.012, 1.08),
         ],
     );
 }
@@ -196,11 +239,11 @@ fn functions_called_from_c_keep_their_callers() {
     check(
         THROUGH_C,
         [
-            limits(0.007, 0.041, 0.0, 0.005, 0.028, 1.12),
-            limits(0.123, 0.116, 0.008, 0.005, 0.049, 1.15),
-            limits(0.22, 0.22, 0.014, 0.005, 0.2, 1.3),
-            limits(0.032, 0.05, 0.0, 0.005, 0.05, 1.13),
-            limits(0.036, 0.055, 0.0, 0.005, 0.077, 1.16),
+            limits(0.005, 0.02, 0.0, 0.005, 0.017, 1.09),
+            limits(0.054, 0.059, 0.0, 0.005, 0.054, 1.12),
+            limits(0.12, 0.091, 0.015, 0.005, 0.056, 1.13),
+            limits(0.04, 0.05, 0.002, 0.005, 0.011, 1.09),
+            limits(0.052, 0.043, 0.0, 0.005, 0.01, 1.08),
         ],
     );
 }
@@ -210,11 +253,11 @@ fn a_function_that_is_redefined_is_never_misnamed() {
     check(
         REDEFINITION,
         [
-            limits(0.007, 0.063, 0.0, 0.005, 0.064, 7.72),
-            limits(0.007, 0.037, 0.0, 0.005, 0.02, 8.55),
-            limits(0.007, 0.018, 0.0, 0.005, 0.02, 5.24),
-            limits(0.007, 0.024, 0.0, 0.005, 0.02, 5.24),
-            limits(0.007, 0.027, 0.0, 0.005, 0.02, 5.24),
+            limits(0.005, 0.053, 0.0, 0.005, 0.051, 7.56),
+            limits(0.005, 0.027, 0.0, 0.005, 0.01, 8.37),
+            limits(0.005, 0.015, 0.0, 0.005, 0.01, 5.13),
+            limits(0.005, 0.016, 0.0, 0.005, 0.01, 5.14),
+            limits(0.005, 0.015, 0.0, 0.005, 0.01, 5.14),
         ],
     );
 }
@@ -224,11 +267,11 @@ fn deep_stacks_weigh_as_much_as_shallow_ones() {
     check(
         DEEP_AND_SHALLOW,
         [
-            limits(0.034, 0.051, 0.014, 0.005, 0.061, 1.15),
-            limits(0.009, 0.023, 0.0, 0.005, 0.503, 2.35),
-            limits(0.013, 0.021, 0.0, 0.005, 0.503, 2.34),
-            limits(0.013, 0.022, 0.0, 0.005, 0.503, 2.34),
-            limits(0.012, 0.024, 0.0, 0.005, 0.696, 2.34),
+            limits(0.01, 0.025, 0.027, 0.005, 0.026, 1.1),
+            limits(0.005, 0.01, 0.0, 0.005, 0.015, 1.11),
+            limits(0.005, 0.011, 0.0, 0.005, 0.015, 1.11),
+            limits(0.005, 0.014, 0.0, 0.005, 0.016, 1.11),
+            limits(0.005, 0.012, 0.0, 0.005, 0.014, 1.09),
         ],
     );
 }
@@ -245,7 +288,8 @@ fn preemption_between_two_regions_is_bounded() {
         for (program, impossible) in [
             (TINY_CALLS, 0.0),
             (LEAVES, 0.0),
-            (GENERATORS, 0.005),
+            // A generator that yields and another one in its place within those 200 us.
+            (GENERATORS, 0.02),
             (RECURSION, 0.0),
             (REDEFINITION, 0.0),
         ] {
@@ -309,6 +353,11 @@ fn figures() {
 }
 
 fn print_functions(report: &Report) {
+    let mut confusion: Vec<_> = report.confusion.iter().collect();
+    confusion.sort_by_key(|(_, count)| std::cmp::Reverse(**count));
+    for ([first, second, last, said], count) in confusion.iter().take(14) {
+        println!("      {count:5} {first} | {second} | {last} => {said}");
+    }
     for (name, truth, seen) in &report.functions {
         println!("      {name:12} {truth:.4} {seen:.4} {:+.4}", seen - truth);
     }

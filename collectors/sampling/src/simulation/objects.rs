@@ -1,7 +1,7 @@
 //! Python objects in the image: strings, code objects, and the lists that lead to the one thread.
 
 use super::image::Image;
-use crate::layout::{FrameSize, Instruction, Layout};
+use crate::layout::{FrameSize, Instruction, Layout, Minor};
 
 /// Bytes of a code object, its bytecode included.
 pub(super) const CODE_SIZE: u64 = 320;
@@ -131,6 +131,10 @@ pub(super) fn instruction(layout: &Layout, code: u64, unit: u64) -> u64 {
     match layout.frame.instruction {
         Instruction::ByteIndex(_) => 2 * unit,
         Instruction::UnitIndex(_) => unit,
-        Instruction::Pointer(_) => code + layout.code.bytecode.unwrap_or(0) + 2 * unit,
+        // Up to 3.12 (`prev_instr`) it is the instruction before the next one.
+        Instruction::Pointer(_) => {
+            let before = if layout.version <= Minor(3, 12) { 2 } else { 0 };
+            code + layout.code.bytecode.unwrap_or(0) + 2 * unit - before
+        }
     }
 }

@@ -226,35 +226,113 @@ pub(super) const RECURSION: Program = Program {
     ],
 };
 
-/// A recursion over several chunks of the data stack, and calls across the border of one.
+/// A recursion down over several chunks of the data stack, which calls itself twice on each of its lower levels, in turn
+/// with a flat function.
 pub(super) const CHUNKS: Program = Program {
     name: "chunks",
     functions: &[
         function("main", 6, |step, _| {
-            let ops = [Work(2000), Call(1, 34), Work(700), Call(2, 17), Repeat];
+            let ops = [Work(4000), Call(1, 34), Work(2500), Call(3, 0), Repeat];
             cycle(step, &ops)
         }),
         function("descend", 120, |step, argument| match (step, argument) {
-            (0, 0) => Work(6000),
-            (0, _) => Work(90),
-            (1, 1..) => Call(1, argument - 1),
-            (2, 1..) => Work(60),
+            (0, _) => Work(200),
+            (1, 4..) => Call(1, argument - 1),
+            (1, 1..) => Call(2, argument),
+            (2, 1..) => Work(150),
             _ => Op::Return,
+        }),
+        function("spread", 120, |step, argument| match (step, argument) {
+            (0, _) => Work(700),
+            (1 | 2, 1..) => Call(2, argument - 1),
+            (3, 1..) => Work(300),
+            _ => Op::Return,
+        }),
+        function("flat", 6, |step, _| sequence(step, &[Work(9000)])),
+    ],
+};
+
+/// Calls to and fro across the border of a chunk, which the program spends most of its time with mapping and unmapping.
+pub(super) const ACROSS: Program = Program {
+    name: "across",
+    functions: &[
+        function("main", 6, |step, _| {
+            let ops = [Work(700), Call(1, 17), Repeat];
+            cycle(step, &ops)
         }),
         // With these frames the first chunk is nearly full at the end of this one.
         function("approach", 97, |step, argument| match (step, argument) {
             (0, _) => Work(30),
-            (1, 1..) => Call(2, argument - 1),
+            (1, 1..) => Call(1, argument - 1),
             (1..=15, 0) => {
                 if step % 3 == 0 {
                     Work(200)
                 } else {
-                    Call(3, step)
+                    Call(2, step)
                 }
             }
             _ => Op::Return,
         }),
         function("across", 260, |step, _| sequence(step, &[Work(1200)])),
+    ],
+};
+
+/// Two generators in turn, each a few microseconds.
+pub(super) const ALTERNATING: Program = Program {
+    name: "alternating",
+    functions: &[
+        function("main", 8, |step, _| {
+            match step {
+                0 => return Create(0, 1),
+                1 => return Create(1, 2),
+                _ => {}
+            }
+            let ops = [
+                Work(700),
+                Resume(0),
+                Work(1200),
+                Call(3, 1),
+                Work(400),
+                Resume(1),
+                Repeat,
+            ];
+            cycle(step - 2, &ops)
+        }),
+        generator("ping", 6, |step, _| {
+            cycle(step, &[Work(1500), Call(3, 0), Work(900), Yield])
+        }),
+        generator("pong", 9, |step, _| {
+            cycle(step, &[Work(3100), Call(3, 2), Yield])
+        }),
+        function("helper", 5, |step, argument| {
+            sequence(step, &[Work(600 + 200 * u64::from(argument))])
+        }),
+    ],
+};
+
+/// A loop that calls functions of 100 to 300 ns.
+pub(super) const SHORT_CALLS: Program = Program {
+    name: "short calls",
+    functions: &[
+        function("main", 6, |step, _| {
+            let ops = [
+                Work(60),
+                Call(1, 0),
+                Work(90),
+                Call(2, 0),
+                Work(75),
+                Call(3, 0),
+                Work(150),
+                Call(1, 0),
+                Repeat,
+            ];
+            cycle(step, &ops)
+        }),
+        function("leaf100", 4, |step, _| sequence(step, &[Work(100)])),
+        function("leaf300", 4, |step, _| sequence(step, &[Work(300)])),
+        function("leaf200", 9, |step, _| {
+            sequence(step, &[Work(80), Call(1, 0), Work(120)])
+        }),
     ],
 };
 
@@ -336,7 +414,10 @@ pub(super) const DEEP_AND_SHALLOW: Program = Program {
 };
 
 /// All of them.
-pub(super) const ALL: [Program; 9] = [
+pub(super) const ALL: [Program; 12] = [
+    SHORT_CALLS,
+    ALTERNATING,
+    ACROSS,
     TINY_CALLS,
     LEAVES,
     GENERATORS,

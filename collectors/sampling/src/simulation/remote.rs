@@ -5,6 +5,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use super::machine::{Machine, NANOSECOND};
+use super::truth::Path;
 use crate::memory::{ReadError, Region, RemoteMemory};
 
 /// Bytes that are copied at one moment.
@@ -46,6 +47,8 @@ pub(super) struct Remote {
     costs: Costs,
     random: RefCell<fastrand::Rng>,
     pub(super) calls: Rc<RefCell<u64>>,
+    /// The stack at the moment of each region of the last call.
+    pub(super) moments: Rc<RefCell<Vec<Path>>>,
     /// When the machine was started, by a clock that nothing depends on.
     epoch: Instant,
 }
@@ -57,6 +60,7 @@ impl Remote {
             costs,
             random: RefCell::new(fastrand::Rng::with_seed(seed)),
             calls: Rc::default(),
+            moments: Rc::default(),
             epoch: Instant::now(),
         }
     }
@@ -78,11 +82,15 @@ impl RemoteMemory for Remote {
                 now += random.u64(1..=self.costs.preempted_for) * NANOSECOND;
             }
             machine.advance(now);
+            self.moments.borrow_mut().push(machine.truth.top());
             if !machine.image.is_mapped(*region) {
                 break;
             }
             let (mut address, end) = (region.address, region.address + region.length as u64);
             while address < end {
+                if done == 1 && address >= region.address + 128 && address < region.address + 192 {
+                    self.moments.borrow_mut().push(machine.truth.top());
+                }
                 let piece = (PIECE - address % PIECE).min(end - address);
                 let next = filled + piece as usize;
                 machine.image.copy(address, &mut into[filled..next]);

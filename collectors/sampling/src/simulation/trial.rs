@@ -57,6 +57,7 @@ pub(super) struct Report {
     pub(super) calls: f64,
     /// Samples that name a generation of a function which was not there during the sample.
     pub(super) misnamed: u64,
+    pub(super) confusion: FxHashMap<[String; 4], u64>,
     /// An impossible stack, as an example.
     pub(super) example: String,
 }
@@ -112,6 +113,7 @@ impl Trial {
         }
         let remote = Remote::new(Rc::clone(&machine), costs, self.seed);
         let calls = Rc::clone(&remote.calls);
+        let moments = Rc::clone(&remote.moments);
         let mut sampler = Sampler::new(0, Stacks::new(remote, self.layout, roots, code_type));
         let mut random = fastrand::Rng::with_seed(!self.seed);
         let mut tally = Tally::new(self.program);
@@ -145,11 +147,21 @@ impl Trial {
             last = Some(start);
             let before = machine.borrow().generations.clone();
             // Counted in picoseconds, as if they were nanoseconds, so that nothing is rounded.
+            moments.borrow_mut().clear();
             let taken = sampler.sample(Duration::from_nanos(weight));
             tally.lost += u64::from(taken.is_err());
             let batch = sampler.take_batch(Duration::ZERO);
             let machine = machine.borrow();
+            let said = batch
+                .observations
+                .iter()
+                .rev()
+                .find(|seen| seen.samples > 0);
+            let said = said.map(|seen| seen.node.index());
             tally.add(batch, &machine, &before);
+            if sample >= SETTLING {
+                tally.compare(&moments.borrow(), said, &machine);
+            }
         }
         let mut machine = machine.borrow_mut();
         let now = machine.now;
@@ -186,6 +198,9 @@ struct Tally {
     lost: u64,
     misnamed: u64,
     example: String,
+    /// How often the stack was this one at the moment of the first region, that one at the next, and at the end, and what
+    /// the sampler said then.
+    confusion: FxHashMap<[String; 4], u64>,
 }
 
 /// What a node of the sampler's call tree is.
@@ -212,6 +227,27 @@ impl Tally {
             lost: 0,
             misnamed: 0,
             example: String::new(),
+            confusion: FxHashMap::default(),
+        }
+    }
+
+    fn compare(&mut self, moments: &[Path], said: Option<usize>, machine: &Machine) {
+        let name = |path: Option<&Path>| {
+            let functions = path.map_or_else(Vec::new, |path| machine.truth.functions(*path));
+            let names: Vec<String> = functions
+                .iter()
+                .map(|&function| self.program.functions[function].name.to_string())
+                .collect();
+            shorten(&names)
+        };
+        let key = [
+            name(moments.first()),
+            name(moments.get(2)),
+            name(moments.last()),
+            said.map_or_else(String::new, |node| shorten(&self.names(node))),
+        ];
+        if key[1] != key[3] {
+            *self.confusion.entry(key).or_default() += 1;
         }
     }
 
@@ -306,6 +342,7 @@ impl Tally {
             calls,
             misnamed: self.misnamed,
             example: self.example.clone(),
+            confusion: self.confusion.clone(),
             ..Report::default()
         };
         let mut own: Vec<(f64, f64)> = vec![(0.0, 0.0); self.program.functions.len()];

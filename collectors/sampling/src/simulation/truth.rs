@@ -42,6 +42,23 @@ impl Truth {
         self.top = Some(path);
     }
 
+    /// The stack as it is now.
+    pub(super) fn top(&self) -> Path {
+        self.top.unwrap_or(EMPTY)
+    }
+
+    /// The functions of a path, outermost first.
+    pub(super) fn functions(&self, path: Path) -> Vec<usize> {
+        let mut functions = Vec::new();
+        let mut at = path;
+        while at != EMPTY {
+            functions.push(self.paths[at.0].1);
+            at = self.paths[at.0].0;
+        }
+        functions.reverse();
+        functions
+    }
+
     /// Counts the time up to `now`.
     pub(super) fn count(&mut self, now: u64) {
         if let Some(Path(top)) = self.top {

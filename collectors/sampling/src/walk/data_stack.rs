@@ -5,15 +5,16 @@
 use crate::memory::{Fields, ReadError, Region, RemoteMemory};
 
 use super::{Place, Walk};
+use crate::snapshot::Group;
 
 /// Bytes that a chunk of the data stack is read beyond its live top: room for the next calls.
-const HEADROOM: u64 = 512;
+const HEADROOM: u64 = 256;
 /// Nearly all chunks of the data stack have this size (`DATA_STACK_CHUNK_SIZE`).
-const USUAL_CHUNK: u64 = 16 << 10;
+pub(crate) const USUAL_CHUNK: u64 = 16 << 10;
 /// No chunk of the data stack is larger: CPython takes 16 KiB, and doubles that until one frame fits.
 const MAX_CHUNK: u64 = 1 << 26;
 /// `struct _PyStackChunk` before its data: `previous`, `size`, `top`.
-const CHUNK_HEADER: u64 = 24;
+pub(crate) const CHUNK_HEADER: u64 = 24;
 
 /// A chunk of the data stack.
 #[derive(Debug, Clone, Copy)]
@@ -23,6 +24,8 @@ pub(super) struct Chunk {
     pub(super) end: u64,
     /// The first byte behind the part that is in use.
     pub(super) top: u64,
+    /// Whether the thread state had it as the newest.
+    newest: bool,
 }
 
 impl Chunk {
@@ -49,7 +52,7 @@ impl<M: RemoteMemory> Walk<'_, M> {
             if !older.holds(address) {
                 return Ok(Place::Heap);
             }
-            self.older_top = Some(older.top);
+            self.crossing = self.lowest.and(self.lowest_size);
             self.chunk = Some(older);
             self.lowest = None;
             older
@@ -66,6 +69,76 @@ impl<M: RemoteMemory> Walk<'_, M> {
             chunk: chunk.address,
             first: address == chunk.foot(),
         })
+    }
+
+    /// Reads the newest chunk as the thread state has it, unless it was given back since.
+    pub(super) fn read_newest_chunk(&mut self, address: u64, top: u64) -> Result<(), ReadError> {
+        if !self.snapshot.is_missing(address) {
+            self.chunk = Some(self.read_chunk(address, Some(top))?);
+        }
+        Ok(())
+    }
+
+    /// Makes sure that the newest chunk was read as far as a frame reaches, if it lies there.
+    pub(super) fn cover(&mut self, frame: u64) -> Result<(), ReadError> {
+        if self.chunk.is_some_and(|chunk| chunk.holds(frame)) {
+            let length = self.frame_length();
+            self.data_stack_bytes(Region {
+                address: frame,
+                length,
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Whether the newest chunk was read as far as a frame reaches, if it lies there. Where it was not, it will be in the
+    /// next sample: what is read by another call is later than all the rest.
+    pub(super) fn covers(&mut self, frame: u64) -> bool {
+        let Some(chunk) = self.chunk.filter(|chunk| chunk.holds(frame)) else {
+            return true;
+        };
+        let length = self.frame_length();
+        let covered = self
+            .snapshot
+            .get(Region {
+                address: frame,
+                length,
+            })
+            .is_some();
+        if !covered {
+            let end = frame
+                .saturating_add(length as u64 + HEADROOM)
+                .min(chunk.end);
+            self.snapshot.lengthen(
+                chunk.address,
+                usize::try_from(end - chunk.address).unwrap_or(0),
+            );
+        }
+        covered
+    }
+
+    /// The chunk from which the walk starts, where `frame` runs and the thread state had `newest`: this one, or one that
+    /// was begun or left since.
+    pub(super) fn chunk_of(&mut self, frame: u64, newest: u64) -> Result<Chunk, ReadError> {
+        if let Some(chunk) = self.chunk.filter(|chunk| chunk.holds(frame)) {
+            return Ok(chunk);
+        }
+        let (older, newer) = self.known.chunks_beside(newest);
+        let previous = self.chunk.map_or(older, |chunk| chunk.previous);
+        let around = self.known.chunk_around(frame).unwrap_or(0);
+        for chunk in [around, newer, previous] {
+            if chunk != 0 && !self.snapshot.is_missing(chunk) {
+                let chunk = self.read_chunk(chunk, None)?;
+                if chunk.holds(frame) {
+                    return Ok(chunk);
+                }
+            }
+        }
+        // A generator, on whatever is the newest that is left.
+        match self.chunk {
+            Some(chunk) => Ok(chunk),
+            None => self.read_chunk(older, None),
+        }
     }
 
     /// Reads the used part of a chunk. Of the newest the thread state has the live top, which lies
@@ -90,9 +163,11 @@ impl<M: RemoteMemory> Walk<'_, M> {
                 address,
                 length: usize::try_from(length).unwrap_or(0),
             };
-            self.snapshot.fetch(self.memory, &[(whole, self.group)])?;
+            self.snapshot
+                .fetch(self.memory, &[(whole, self.chunk_group(live_top))])?;
             if self.snapshot.get(header).is_none() {
-                self.snapshot.fetch(self.memory, &[(header, self.group)])?;
+                self.snapshot
+                    .fetch(self.memory, &[(header, self.chunk_group(live_top))])?;
             }
         }
         let bytes = self.snapshot.get(header).ok_or(ReadError::Fault(address))?;
@@ -114,11 +189,16 @@ impl<M: RemoteMemory> Walk<'_, M> {
         if !(first..=end).contains(&top) {
             return Err(implausible);
         }
+        self.known.met_chunk(address, previous);
+        if live_top.is_some() {
+            self.snapshot.regroup(address, Group::Newest(self.thread));
+        }
         Ok(Chunk {
             address,
             previous,
             end,
             top,
+            newest: live_top.is_some(),
         })
     }
 
@@ -136,7 +216,16 @@ impl<M: RemoteMemory> Walk<'_, M> {
             address: chunk.address,
             length,
         };
+        let group = self.chunk_group(chunk.newest.then_some(chunk.top));
         self.snapshot
-            .get_or_fetch(self.memory, wanted, enclosing, self.group)
+            .get_or_fetch(self.memory, wanted, enclosing, group)
+    }
+
+    /// The newest chunk is read between the two readings of the thread state, older ones later.
+    fn chunk_group(&self, live_top: Option<u64>) -> Group {
+        match live_top {
+            Some(_) => Group::Newest(self.thread),
+            None => self.group,
+        }
     }
 }

@@ -12,6 +12,10 @@
 
 mod data_stack;
 mod running;
+mod told;
+mod way_back;
+
+pub(crate) use data_stack::{CHUNK_HEADER, USUAL_CHUNK};
 
 use crate::codes::Codes;
 use crate::known::Known;
@@ -21,11 +25,14 @@ use crate::ring::Ring;
 use crate::snapshot::{Group, Snapshot};
 
 use data_stack::Chunk;
+use running::Stated;
 
 /// Frames on the heap that are fetched together. The kernel takes 1024 regions a call.
 const MAX_FORESEEN: usize = 1000;
 /// No stack is deeper: this many frames fill more than 80 MiB. What seems deeper is not a stack.
 const MAX_FRAMES: usize = 1 << 20;
+/// A thread does not call or return this often between two regions of one read.
+const SETTLING_STEPS: u32 = 64;
 /// `FRAME_OWNED_BY_THREAD`.
 const OWNED_BY_THREAD: u8 = 0;
 /// `FRAME_OWNED_BY_GENERATOR`.
@@ -97,14 +104,15 @@ pub(crate) fn walk<M: RemoteMemory>(
         codes: learnt.codes,
         known: learnt.known,
         thread,
-        top: None,
         memory,
         snapshot,
         layout,
         group: Group::Stack(thread),
         chunk: None,
+        neighbour: None,
         lowest: None,
-        older_top: None,
+        lowest_size: None,
+        crossing: None,
     };
     match walk.run(state, thread, frames) {
         Ok(end) => Ok(end),
@@ -122,14 +130,16 @@ struct Walk<'a, M> {
     known: &'a mut Known,
     thread: u32,
     group: Group,
-    /// Where the data stack ended when the thread state was read, until a frame on it was met.
-    top: Option<u64>,
     /// The chunk that the walk is in.
     chunk: Option<Chunk>,
+    /// The frame that lies right below the one that runs, where that one was called from C.
+    neighbour: Option<u64>,
     /// The lowest frame on the data stack so far.
     lowest: Option<u64>,
-    /// Where the frame has to end that is the newest of its chunk, until that one was met.
-    older_top: Option<u64>,
+    /// The size of that frame.
+    lowest_size: Option<u64>,
+    /// What there was no room for behind the next frame on the data stack, which is the newest of an older chunk.
+    crossing: Option<u64>,
 }
 
 /// A step further down.
@@ -159,27 +169,36 @@ impl<M: RemoteMemory> Walk<'_, M> {
             Some(offset) => Some((field(offset)?, field(offset + 8)?)),
             None => None,
         };
-        if let FrameChain::CFrame { current_frame } = self.layout.chain
-            && address != 0
-        {
-            let place = Region {
-                address: address.wrapping_add(current_frame),
-                length: 8,
-            };
-            let bytes =
-                self.snapshot
-                    .get_or_fetch(self.memory, place, place, Group::Thread(thread))?;
-            address = bytes.u64_at(0).ok_or(ReadError::Fault(place.address))?;
-        }
         if address == 0 || Some(address) == base {
             return Ok(End::Foot);
         }
-        if let Some((chunk, top)) = data_stack
-            && chunk != 0
-        {
-            self.chunk = Some(self.read_chunk(chunk, Some(top))?);
-            self.top = Some(top);
-            address = self.settle(address, top)?;
+        match data_stack {
+            Some((chunk, top)) if chunk != 0 => {
+                self.read_newest_chunk(chunk, top)?;
+                let after = self.current_frame(state.address.wrapping_add(fields.frame))?;
+                if after == 0 || Some(after) == base {
+                    return Ok(End::Foot);
+                }
+                if let FrameChain::CFrame { current_frame } = self.layout.chain {
+                    // With what lies before it, so that it is a region of its own, which is read before the data stack.
+                    let place = Region {
+                        address: address.wrapping_add(current_frame).wrapping_sub(8),
+                        length: 16,
+                    };
+                    let group = Group::Thread(thread);
+                    let bytes = self.snapshot.get_exact(self.memory, place, group)?;
+                    address = bytes.u64_at(8).ok_or(ReadError::Fault(place.address))?;
+                }
+                self.cover(address)?;
+                let after = if self.covers(after) { after } else { address };
+                address = self.settle(Stated {
+                    before: address,
+                    after,
+                    top,
+                });
+                self.chunk = Some(self.chunk_of(address, chunk)?);
+            }
+            _ => {}
         }
 
         // Frames outside the data stack have no order that could prove the end of the walk.
@@ -192,6 +211,9 @@ impl<M: RemoteMemory> Walk<'_, M> {
                 // It was called from C code.
                 last.learnable = true;
                 self.known.met_shim(self.thread, address);
+                if last.place == Place::Heap {
+                    self.known.met_generator_on_c(last.address);
+                }
             }
             frames.extend(step.frame);
             if step.foot {
@@ -204,12 +226,13 @@ impl<M: RemoteMemory> Walk<'_, M> {
             }
             address = step.previous;
             if step.frame.is_some()
-                && let Some(last) = frames.last_mut()
                 && (!step.linked || self.known.may_be_shim(self.thread, address))
             {
-                if let Some(caller) = self.remembered_caller(last) {
+                if let Some(caller) = self.way_back(frames) {
                     address = caller;
-                    last.learnable = false;
+                    if let Some(last) = frames.last_mut() {
+                        last.learnable = false;
+                    }
                 } else if !step.linked {
                     return Ok(End::Impossible(
                         "a frame that does not execute any more has forgotten its caller",
@@ -222,9 +245,33 @@ impl<M: RemoteMemory> Walk<'_, M> {
                 ));
             }
             if ring.closes(address) {
-                return Ok(End::Impossible("the frames form a ring"));
+                return match self.layout.chain {
+                    FrameChain::FrameObjects => self.climb(frames),
+                    _ => Ok(End::Impossible("the frames form a ring")),
+                };
             }
         }
+    }
+
+    /// Puts the current frame on what executes below it, where following the frames down went in a circle.
+    fn climb(&mut self, frames: &mut Vec<RawFrame>) -> Result<End, ReadError> {
+        let impossible = Ok(End::Impossible("the frames form a ring"));
+        let Some(current) = frames.first().copied() else {
+            return impossible;
+        };
+        let chain = self.executing_chain(current.address);
+        let below = chain.iter().rev().nth(1);
+        if !below.is_some_and(|caller| self.may_have_called(*caller, &current)) {
+            return impossible;
+        }
+        frames.clear();
+        for address in chain.into_iter().rev() {
+            frames.extend(self.step(address, None)?.frame.map(|frame| RawFrame {
+                learnable: false,
+                ..frame
+            }));
+        }
+        Ok(End::Foot)
     }
 
     fn step(&mut self, address: u64, base: Option<u64>) -> Result<Step, ReadError> {
@@ -258,7 +305,7 @@ impl<M: RemoteMemory> Walk<'_, M> {
             code,
             at,
             place,
-            learnable: place == Place::Heap,
+            learnable: !matches!(place, Place::DataStack { first: false, .. }),
         });
         let Some(owner) = layout.frame.owner else {
             // A frame object that does not execute keeps `f_back` only while it waits for the next call of its
@@ -295,12 +342,16 @@ impl<M: RemoteMemory> Walk<'_, M> {
                 let unstarted = matches!((at, start), (At::Address(at), Some(start)) if at < start);
                 linked &= !unstarted || self.chunk.is_some_and(|chunk| chunk.holds(previous));
                 self.lowest = Some(address);
-                self.top = None;
-                // A newer chunk was begun where this one was left.
-                if let Some(end) = self.older_top.take()
-                    && self
-                        .frame_size(code)
-                        .is_some_and(|size| address.wrapping_add(size) != end)
+                let size = self.frame_size(code);
+                self.lowest_size = size;
+                // A newer chunk was begun because there was no room behind this frame. (What the chunk itself says of
+                // its top is from when it was last left, which may have been elsewhere.)
+                if let (Some(callee), Some(size), Some(chunk)) =
+                    (self.crossing.take(), size, self.chunk)
+                    && chunk
+                        .end
+                        .checked_sub(address.saturating_add(size))
+                        .is_none_or(|room| room > callee)
                 {
                     return Err(ReadError::Implausible {
                         address,
@@ -327,21 +378,27 @@ impl<M: RemoteMemory> Walk<'_, M> {
         })
     }
 
-    /// Whether a frame object is planned and executes.
-    fn executes(&mut self, address: u64) -> bool {
-        let Activity::Flag(offset, value) = self.layout.activity() else {
-            return false;
+    /// The current frame, by the thread state as it was behind its data stack.
+    fn current_frame(&mut self, place: u64) -> Result<u64, ReadError> {
+        let place = Region {
+            address: place,
+            length: 8,
         };
-        let region = Region {
-            address: address.wrapping_add(offset),
-            length: 1,
+        let bytes = self
+            .snapshot
+            .get_exact(self.memory, place, Group::Again(self.thread))?;
+        let frame = bytes.u64_at(0).ok_or(ReadError::Fault(place.address))?;
+        let FrameChain::CFrame { current_frame } = self.layout.chain else {
+            return Ok(frame);
         };
-        self.snapshot.get(region).and_then(|bytes| bytes.u8_at(0)) == Some(value)
-    }
-
-    fn is_planned(&mut self, address: u64) -> bool {
-        let length = self.frame_length();
-        self.snapshot.get(Region { address, length }).is_some()
+        let place = Region {
+            address: frame.wrapping_add(current_frame),
+            length: 8,
+        };
+        let bytes = self
+            .snapshot
+            .get_exact(self.memory, place, Group::Again(self.thread))?;
+        bytes.u64_at(0).ok_or(ReadError::Fault(place.address))
     }
 
     /// Reads a frame on the heap that was not planned, and in the same call those that were below it before.

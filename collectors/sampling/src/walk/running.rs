@@ -1,207 +1,254 @@
 //! Which frame runs, as the frames themselves tell.
 //!
-//! The thread state says which frame was current a moment before the frames were copied. Functions of a few dozen
-//! nanoseconds come and go in that time, so it is asked of the frames' own bytes: whether a frame executes, has
-//! returned, or has not started, and where it would have put what it called.
+//! Each region is copied at a moment of its own, and functions of a few dozen nanoseconds come and go in between. Every
+//! frame on the data stack is therefore asked about itself: it runs if its own bytes say so, whatever the thread state
+//! said a moment before. All of them are in one region, so their bytes are of one moment. To take the
+//! thread state's word where it fits and the frames' where it does not would mix two moments, and give the
+//! time of those that change fastest to their neighbours.
+//!
+//! Frames on the heap (of generators) cannot be asked at that moment. For them the thread state is read once more right
+//! behind the data stack.
 
-use crate::layout::{Activity, Instruction};
-use crate::memory::{Fields, ReadError, Region, RemoteMemory};
+use crate::memory::{Region, RemoteMemory};
 
-use super::{OWNED_BY_THREAD, Place, RawFrame, Walk, prefix};
+use super::data_stack::CHUNK_HEADER;
+use super::told::{Life, Told};
+use super::{SETTLING_STEPS, Walk};
 
-/// A thread does not call or return this often between two regions of one read.
-const SETTLING_STEPS: u32 = 64;
-
-/// What is looked at to find the frame that runs.
+/// The current frame as the thread state had it.
 #[derive(Debug, Clone, Copy)]
-struct Peeked {
-    previous: u64,
-    code: u64,
-    /// Whether it runs itself, where the version tells (3.11 to 3.13).
-    state: Option<bool>,
-    /// Whether C code called it, in 3.11.
-    entry: bool,
-    /// Nothing is on its stack, as when it has returned, where it does not run itself (3.11 to 3.13).
-    ended: bool,
-    /// It has returned (3.14 and later).
-    gone: bool,
-    /// It has not executed its first instruction, so that the thread may not be there yet (3.14 and later).
-    fresh: bool,
-    shim: bool,
-    thread: bool,
-}
-
-impl Peeked {
-    fn runs(&self) -> bool {
-        self.state == Some(true)
-    }
-
-    fn gone(&self) -> bool {
-        self.gone && !self.shim
-    }
+pub(super) struct Stated {
+    /// Before the data stack was read.
+    pub(super) before: u64,
+    /// Behind it.
+    pub(super) after: u64,
+    /// Where the data stack ended, before it was read.
+    pub(super) top: u64,
 }
 
 impl<M: RemoteMemory> Walk<'_, M> {
-    /// The frame that ran when the frames were read, which is a little later than the thread state was: functions
-    /// of a few dozen nanoseconds have returned and others were called since. Which function the *current* frame
-    /// executes has to be read from the same bytes as which frame is current, or the functions that
-    /// are followed by the longest pauses would be seen in place of the others.
-    ///
-    /// Calls through C code and generators leave no such trace: for them the thread state decides.
-    pub(super) fn settle(&mut self, current: u64, top: u64) -> Result<u64, ReadError> {
-        let Some(chunk) = self.chunk else {
-            return Ok(current);
-        };
-        if chunk.holds(current) {
-            // So that the bytes are there.
-            let length = self.frame_length();
-            let address = current;
-            self.data_stack_bytes(Region { address, length })?;
-        }
-        let Some(start) = self.peek(current) else {
-            return Ok(current);
-        };
-        if start.shim
-            && let Some(newest) = self.known.ending_at(top)
-            && let Some(frame) = self.peek(newest)
-            && frame.previous == current
-            && self.frame_size(frame.code) == top.checked_sub(newest)
-        {
-            // 3.12 has the current frame in the `_PyCFrame`, which is read after the thread state: what C code had called
-            // when that was read has returned since.
-            return Ok(newest);
-        }
-        // What it called since. Frames are copied upwards, so the highest one that runs was read last.
-        let mut found = start.runs().then_some(current);
-        let (mut caller, mut end) = (current, top);
-        if chunk.holds(current)
-            && let Some(size) = self.frame_size(start.code)
-        {
-            end = current.saturating_add(size);
-        }
-        let mut callee_ended = false;
-        let mut steps = 0..SETTLING_STEPS;
-        while !start.gone()
-            && steps.next().is_some()
-            && chunk.holds(end)
-            && let Some(frame) = self.peek(end)
-            && frame.previous == caller
-            && frame.thread
-            && !frame.gone()
-            && !frame.fresh
-        {
-            if frame.state != Some(false) {
-                found = Some(end);
+    /// The frame that ran when the data stack was read.
+    pub(super) fn settle(&mut self, stated: Stated) -> u64 {
+        let mut at = stated.after;
+        for _ in 0..SETTLING_STEPS {
+            let Some(told) = self.ask(at) else {
+                match self.caller_of_lost(at) {
+                    Some(caller) => at = caller,
+                    // It was not foreseen.
+                    None if at == stated.after && self.ask(stated.before).is_some() => {
+                        let length = self.frame_length();
+                        let address = at;
+                        self.snapshot
+                            .foresee(Region { address, length }, self.group);
+                        at = stated.before;
+                    }
+                    None => break,
+                }
+                continue;
+            };
+            if let Some(newest) = self.newest_above(told, stated) {
+                return self.oldest_running(newest);
             }
-            callee_ended |= frame.ended;
-            let Some(size) = self.frame_size(frame.code) else {
+            let left = at != stated.after;
+            if !(told.stacked || left && told.life == Life::Gone) {
+                return self.below_generator(told, stated);
+            }
+            match told.life {
+                Life::Runs => {
+                    // C code that it called may have resumed a generator, which 3.11 always does.
+                    let resumed = self.layout.shim_free().then_some(stated.before);
+                    return match resumed.and_then(|before| self.generator_on(told, before)) {
+                        Some(generator) if left || self.known.take_turns() => generator,
+                        _ => self.oldest_running(at),
+                    };
+                }
+                Life::Executes => {
+                    return match self.generator_on(told, stated.before) {
+                        Some(generator) if left || self.known.take_turns() => generator,
+                        _ => at,
+                    };
+                }
+                // Else these are the bytes of what lay there before.
+                Life::Unstarted if at == stated.before => return at,
+                Life::Waits => {
+                    if let Some(generator) = self.generator_on(told, stated.before) {
+                        return generator;
+                    }
+                    // What it called has returned.
+                    if left || self.has_called(told) {
+                        return self.oldest_running(at);
+                    }
+                }
+                Life::Unstarted | Life::Gone => {}
+            }
+            match self.caller_of(told) {
+                Some(caller) => at = caller,
+                None if at == stated.after && at != stated.before => at = stated.before,
+                None => break,
+            }
+        }
+        stated.after
+    }
+
+    /// What ran where the thread state has a generator: that, unless whoever resumed it says that it ran itself, or
+    /// something else that it called.
+    fn below_generator(&mut self, generator: Told, stated: Stated) -> u64 {
+        let stayed = stated.before == generator.address;
+        let mut at = generator;
+        for _ in 0..SETTLING_STEPS {
+            let through_c = at.through_c;
+            let Some(caller) = self.caller_of(at).and_then(|caller| self.ask(caller)) else {
                 break;
             };
-            (caller, end) = (end, end.saturating_add(size));
-        }
-        if let Some(found) = found {
-            return Ok(found);
-        }
-        // Whom it returned to, as long as no C code is between.
-        let (mut frame, mut steps) = (start, 0..SETTLING_STEPS);
-        while steps.next().is_some()
-            && (frame.state.is_some() || frame.gone())
-            && !frame.entry
-            && let Some(previous) = self.peek(frame.previous)
-            && !previous.shim
-        {
-            if previous.runs() || (frame.gone() && !previous.gone()) {
-                return Ok(frame.previous);
+            if caller.stacked {
+                let before = stated.before;
+                let changed = before == caller.address && caller.life != Life::Waits
+                    || before != generator.address && self.generator_on(caller, before).is_some();
+                let runs = caller.life == Life::Runs && !through_c && !stayed;
+                let otherwise = match (runs, changed) {
+                    (true, _) => caller.address,
+                    (false, true) if self.known.take_turns() => before,
+                    _ => generator.address,
+                };
+                return self.newest_above(caller, stated).unwrap_or(otherwise);
             }
-            frame = previous;
+            at = caller;
         }
-        // It is about to be popped, and its caller does not run again yet. (3.11 pops it before it goes back.)
-        if start.ended
-            && !callee_ended
-            && !self.layout.shim_free()
-            && let Some(previous) = self.peek(start.previous)
-            && !previous.shim
-        {
-            return Ok(start.previous);
-        }
-        Ok(current)
+        generator.address
     }
 
-    pub(super) fn frame_size(&self, code: u64) -> Option<u64> {
-        self.codes.last_at(code)?.frame_size
+    /// The generator that the thread state had, if it runs on this frame, be it through others.
+    fn generator_on(&mut self, base: Told, generator: u64) -> Option<u64> {
+        let mut at = self.ask(generator).filter(|told| !told.stacked)?;
+        for _ in 0..SETTLING_STEPS {
+            let caller = self.caller_of(at)?;
+            if caller == base.address {
+                return Some(generator);
+            }
+            at = self.ask(caller).filter(|told| !told.stacked)?;
+        }
+        None
     }
 
-    /// Who called a frame, as earlier samples know it, if that caller is still where it has to be: right below it
-    /// on the data stack, or at its end when the thread state was read.
-    pub(super) fn remembered_caller(&mut self, frame: &RawFrame) -> Option<u64> {
-        let known = self.known.caller(frame.address, frame.code);
-        if self.layout.frame.owner.is_none() {
-            return known;
+    /// Of a frame and those below it the oldest one that runs itself. 3.11 does not mark a frame that has returned, but
+    /// its caller marks itself; and it was copied before.
+    fn oldest_running(&mut self, newest: u64) -> u64 {
+        let (mut oldest, mut at) = (newest, newest);
+        if !self.layout.shim_free() {
+            return newest;
         }
-        let end = match frame.place {
-            Place::DataStack { first: false, .. } => Some(frame.address),
-            Place::DataStack { first: true, .. } => return None,
-            // Below a generator on which nothing was called.
-            Place::Heap => self.top,
+        for _ in 0..SETTLING_STEPS {
+            let Some(told) = self.ask(at).filter(|told| !told.through_c && told.stacked) else {
+                break;
+            };
+            let Some(caller) = self.ask(told.caller).filter(|caller| caller.stacked) else {
+                break;
+            };
+            if caller.life == Life::Runs {
+                oldest = caller.address;
+            }
+            at = caller.address;
+        }
+        oldest
+    }
+
+    /// The newest frame on the data stack above this one that runs, by what is in its bytes.
+    fn newest_above(&mut self, told: Told, stated: Stated) -> Option<u64> {
+        let mut newest = None;
+        let mut below = told;
+        let mut end = match told.end {
+            Some(end) => end,
+            None if told.stacked => return None,
+            None => self.end_below(told).unwrap_or(stated.top),
         };
-        known.into_iter().find(|&caller| {
-            if self.chunk.is_none_or(|chunk| !chunk.holds(caller)) {
-                // Another generator.
-                return Some(caller) == known && self.is_planned(caller);
+        for _ in 0..SETTLING_STEPS {
+            let Some(callee) = self.callee_of(below, end) else {
+                break;
+            };
+            // Then that is what it waits for.
+            let resumed = self.generator_on(below, stated.before).is_some()
+                || self.generator_on(below, stated.after).is_some();
+            match callee.life {
+                Life::Runs | Life::Executes => newest = Some(callee.address),
+                // It goes back, or on: what called nothing goes back. (3.11 pops it before it goes back.)
+                Life::Waits
+                    if below.life == Life::Waits
+                        && below.stacked
+                        && !callee.through_c
+                        && !resumed
+                        && self.may_go_on(callee, newest == Some(below.address), stated.top) =>
+                {
+                    newest = Some(callee.address);
+                }
+                Life::Waits => {
+                    let resumed = self
+                        .generator_on(callee, stated.before)
+                        .or_else(|| self.generator_on(callee, stated.after));
+                    newest = resumed.or(newest);
+                }
+                Life::Unstarted | Life::Gone => break,
             }
-            self.peek(caller).is_some_and(|peeked| {
-                end.is_none_or(|end| self.frame_size(peeked.code) == end.checked_sub(caller))
-            })
-        })
+            if callee.through_c && newest == Some(callee.address) {
+                self.neighbour = below.stacked.then_some(below.address);
+            }
+            let Some(next) = callee.end else { break };
+            (below, end) = (callee, next);
+        }
+        newest
     }
 
-    pub(super) fn frame_length(&self) -> usize {
-        usize::try_from(prefix(self.layout)).unwrap_or(0)
+    /// Whether a frame that does not run, and whose caller does not run either, has not returned. `in_doubt`: neither was
+    /// its caller seen to run.
+    fn may_go_on(&mut self, told: Told, in_doubt: bool, top: u64) -> bool {
+        if self.layout.shim_free() {
+            !in_doubt || (told.address < top && self.known.take_turns())
+        } else {
+            self.has_called(told)
+        }
     }
 
-    /// A frame whose bytes are at hand.
-    fn peek(&mut self, address: u64) -> Option<Peeked> {
-        let layout = self.layout;
-        let length = self.frame_length();
-        let bytes = self.snapshot.get(Region { address, length })?;
-        let code = bytes.u64_at(layout.frame.code)? & !7;
-        let owner = layout.frame.owner.and_then(|offset| bytes.u8_at(offset))?;
-        let localsplus = address.wrapping_add(layout.frame.size);
-        let (mut state, mut entry, mut ended, mut gone) = (None, false, false, code == 0);
-        let mut fresh = false;
-        if let Instruction::Pointer(at) = layout.frame.instruction {
-            let stack_top = at + 8;
-            let locals = self.codes.last_at(code).and_then(|code| code.locals);
-            let bytes = self.snapshot.get(Region { address, length })?;
-            match layout.activity() {
-                Activity::StackTop(offset) => {
-                    let top = bytes.i32_at(offset)?;
-                    state = Some(top == -1);
-                    ended = top >= 0 && locals.is_some_and(|locals| top.cast_unsigned() <= locals);
-                    gone = false;
-                    // `is_entry` of 3.11, in place of shims.
-                    entry = layout.shim_free() && bytes.u8_at(offset + 4)? != 0;
-                }
-                _ => {
-                    // Its locals are being released: the thread has left it already.
-                    let cleared = bytes.u64_at(stack_top)? == localsplus && locals > Some(0);
-                    let first = layout.code.bytecode.map(|offset| code.wrapping_add(offset));
-                    gone |= cleared;
-                    fresh = Some(bytes.u64_at(at)?) == first;
-                }
+    /// Whether something lies right behind a frame on the data stack that it called, be it over.
+    fn has_called(&mut self, told: Told) -> bool {
+        let newer = self
+            .chunk
+            .map_or(0, |chunk| self.known.chunks_beside(chunk.address).1);
+        told.end
+            .and_then(|end| self.ask(end))
+            .is_some_and(|callee| callee.caller == told.address)
+            || newer != 0 && self.known.caller_at(newer + CHUNK_HEADER) == Some(told.address)
+    }
+
+    /// Where the data stack ends below a generator.
+    fn end_below(&mut self, generator: Told) -> Option<u64> {
+        let mut at = generator;
+        for _ in 0..SETTLING_STEPS {
+            let caller = self.caller_of(at)?;
+            at = self.ask(caller)?;
+            if at.stacked {
+                return at.end;
             }
         }
-        let bytes = self.snapshot.get(Region { address, length })?;
-        Some(Peeked {
-            previous: bytes.u64_at(layout.frame.previous)?,
-            code,
-            state,
-            entry,
-            ended,
-            gone,
-            fresh,
-            shim: owner >= layout.frame.shim_owner,
-            thread: owner == OWNED_BY_THREAD,
+        None
+    }
+
+    /// What lies right behind a frame on the data stack, if that frame called it.
+    pub(super) fn callee_of(&mut self, below: Told, end: u64) -> Option<Told> {
+        let chunk = self.chunk?;
+        let newer = match self.known.chunks_beside(chunk.address) {
+            (_, 0) => 0,
+            (_, newer) => newer + CHUNK_HEADER,
+        };
+        // It is the first of a newer chunk where there was no room left.
+        [end, newer, chunk.foot()].into_iter().find_map(|address| {
+            let callee = self.ask(address)?;
+            let behind = callee.through_c && callee.caller == 0 && address == end;
+            if !callee.stacked || callee.life == Life::Gone {
+                return None;
+            }
+            let called = behind
+                || callee.caller == below.address
+                || self.generator_on(below, callee.caller).is_some();
+            called.then_some(callee)
         })
     }
 }

@@ -1,0 +1,117 @@
+//! Who called a frame, where its own bytes do not tell any more.
+//!
+//! A frame that returned or yielded between the reading of the thread state and its own may have forgotten its caller.
+//! What earlier samples saw is taken where what was read now confirms it.
+
+use rustc_hash::FxHashMap;
+
+use crate::memory::{Fields, Region, RemoteMemory};
+
+use super::data_stack::CHUNK_HEADER;
+use super::told::{Life, Told};
+use super::{Place, RawFrame, Walk};
+
+impl<M: RemoteMemory> Walk<'_, M> {
+    /// Who called a frame.
+    pub(super) fn caller_of(&mut self, told: Told) -> Option<u64> {
+        if told.caller != 0 {
+            return Some(told.caller);
+        }
+        let caller = self.known.caller_at(told.address)?;
+        let beside = !told.stacked
+            || self.known.is_foot(told.address)
+            || self.end_of(caller).is_none_or(|end| end == told.address);
+        beside.then_some(caller)
+    }
+
+    /// Who called what lay in a chunk that is gone: the frame at whose end the chunk was begun.
+    pub(super) fn caller_of_lost(&self, frame: u64) -> Option<u64> {
+        let chunk = self.known.chunk_around(frame)?;
+        let lost = self.snapshot.is_missing(chunk);
+        lost.then(|| self.known.caller_at(chunk + CHUNK_HEADER))?
+    }
+
+    /// Who called the last of these frames, where its bytes do not tell.
+    pub(super) fn way_back(&mut self, frames: &[RawFrame]) -> Option<u64> {
+        let last = frames.last()?;
+        let known = self.remembered_caller(last);
+        if self.layout.frame.owner.is_some() {
+            // A generator of a few dozen nanoseconds may never have been met while it ran.
+            let generator = last.place == Place::Heap;
+            return known.or_else(|| generator.then(|| self.newest_from_the_foot())?);
+        }
+        known
+    }
+
+    /// The newest frame of the newest chunk that executes by its own bytes and those of all below it.
+    pub(super) fn newest_from_the_foot(&mut self) -> Option<u64> {
+        let mut at = self.ask(self.chunk?.foot())?;
+        while let Some(callee) = at.end.and_then(|end| self.callee_of(at, end)) {
+            let direct = callee.caller == at.address || callee.through_c;
+            let live =
+                callee.life != Life::Unstarted && (at.life != Life::Runs || callee.through_c);
+            if !direct || !live {
+                break;
+            }
+            at = callee;
+        }
+        Some(at.address)
+    }
+
+    /// The frame objects that execute, each called by the one before it, from the foot of the thread on, and `current` at
+    /// their end. Each of them tells of a moment of its own, and a recursion uses them again at other depths
+    /// meanwhile: from the newest one down they can lead in a circle, but never from the foot up.
+    pub(super) fn executing_chain(&mut self, current: u64) -> Vec<u64> {
+        let mut callees: FxHashMap<u64, u64> = FxHashMap::default();
+        for address in self.snapshot.starts(self.group) {
+            if let Some(told) = self.ask(address)
+                && told.life == Life::Executes
+            {
+                callees.insert(told.caller, address);
+            }
+        }
+        let mut chain = Vec::new();
+        let mut next = callees.remove(&0);
+        while let Some(frame) = next.filter(|frame| *frame != current) {
+            chain.push(frame);
+            next = callees.remove(&frame);
+        }
+        chain.push(current);
+        chain
+    }
+
+    /// Whether a frame object executes a function that was seen to call that of another one.
+    pub(super) fn may_have_called(&mut self, caller: u64, callee: &RawFrame) -> bool {
+        let region = Region {
+            address: caller.wrapping_add(self.layout.frame.code),
+            length: 8,
+        };
+        let code = self.snapshot.get(region).and_then(|bytes| bytes.u64_at(0));
+        code.is_some_and(|code| self.known.has_called(code, callee.code))
+    }
+
+    /// Who called a frame, as earlier samples know it, if that caller executes, and lies right below what lies on the
+    /// data stack.
+    pub(super) fn remembered_caller(&mut self, frame: &RawFrame) -> Option<u64> {
+        if self.layout.frame.owner.is_none() {
+            return self.known.caller(frame.address, frame.code);
+        }
+        if let Place::DataStack { first: false, .. } = frame.place {
+            // Where it lies says who called it, whatever it executes.
+            let known = [self.neighbour, self.known.caller_at(frame.address)];
+            let beside = known
+                .into_iter()
+                .flatten()
+                .find(|&caller| self.end_of(caller) == Some(frame.address));
+            // Or a generator called it.
+            return beside.or_else(|| {
+                let caller = self.known.caller(frame.address, frame.code)?;
+                let told = self.ask(caller)?;
+                (!told.stacked).then_some(caller)
+            });
+        }
+        let caller = self.known.caller(frame.address, frame.code)?;
+        let told = self.ask(caller)?;
+        (!told.stacked || told.life != Life::Gone).then_some(caller)
+    }
+}
