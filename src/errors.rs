@@ -11,12 +11,13 @@ use pystrobe_sampling::{AttachError, ReadError};
 
 use crate::exit_code;
 use crate::hint::hint;
+use crate::typing;
 
 /// Why pystrobe could not do what it was asked.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Failure {
     /// clap's: a mistake on the command line, or a request for help.
-    #[error(transparent)]
+    #[error("{}", typing::message(.0))]
     Typing(#[from] clap::Error),
 
     /// A command line that can be parsed and not be meant.
@@ -168,8 +169,8 @@ impl Failure {
     /// the terminal.
     pub(crate) fn report(&self) {
         let text = match self {
-            Failure::Typing(error) => {
-                // A closed stdout or stderr is nobody's fault here.
+            Failure::Typing(error) if !typing::is_mistake(error) => {
+                // Help and the version. A closed stdout or stderr is nobody's fault here.
                 let _ = error.print();
                 return;
             }

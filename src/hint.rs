@@ -3,10 +3,12 @@
 use pystrobe_sampling::{AttachError, Denial};
 
 use crate::errors::{Failure, names};
+use crate::typing;
 
 /// What to do about it, where something can be done.
 pub(crate) fn hint(failure: &Failure) -> Option<String> {
     let hint = match failure {
+        Failure::Typing(error) => typing::hint(error),
         Failure::Usage { hint, .. } => hint.clone(),
         Failure::Attach(error) => return attach_hint(error),
         Failure::NothingSampled => String::from(

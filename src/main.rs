@@ -32,6 +32,7 @@ mod source;
 mod stderr;
 mod stdout;
 mod style;
+mod typing;
 mod viewer;
 
 fn main() -> ExitCode {

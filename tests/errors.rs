@@ -314,25 +314,28 @@ fn what_cannot_be_converted_says_where_it_is_broken() {
 #[test]
 fn mistakes_on_the_command_line() {
     let _turn = machine::alone();
-    let mistakes: [&[&str]; 10] = [
-        &["attach"],
-        &["attach", "0"],
-        &["attach", "-1"],
-        &["attach", "python"],
-        &["attach", "1", "-d", "never"],
-        &["attach", "1", "-r", "0"],
-        &["attach", "1", "-f", "pdf"],
-        &["attach", "1", "--no-such-option"],
-        &["run"],
-        &["convert"],
+    let mistakes: [(&[&str], &[&str]); 15] = [
+        (&["attach"], &["<PID", "--help"]),
+        (&["attach", "0"], &["'0'", "pgrep"]),
+        (&["attach", "-1"], &["'-1'"]),
+        (&["attach", "python"], &["'python'", "pgrep"]),
+        (&["attach", "--pid", "python"], &["'python'", "pgrep"]),
+        (&["dump", "python"], &["'python'", "pgrep"]),
+        (&["attach", "1", "-d", "never"], &["never", "--help"]),
+        (&["attach", "1", "-r", "0"], &["0", "--help"]),
+        (&["attach", "1", "-f", "pdf"], &["pdf", "possible values"]),
+        (&["attach", "1", "--rat", "5"], &["'--rat'", "'--rate'"]),
+        (&["attach", "1", "--no-such-option"], &["--no-such-option"]),
+        (&["atach", "1"], &["'atach'", "'attach'"]),
+        (&["attach", "1", "--quiet=\x1b[2J"], &["--quiet"]),
+        (&["run"], &[]),
+        (&["convert"], &["<INPUT>", "--help"]),
     ];
-    for mistake in mistakes {
+    for (mistake, words) in mistakes {
         let finished = pystrobe(mistake).run();
-        assert_eq!(finished.code(), 2, "{finished:?}");
-        assert!(
-            finished.stdout.is_empty() && finished.stderr.contains("error:"),
-            "{finished:?}"
-        );
+        finished.failed(2, words);
+        finished.failed(2, &["pystrobe: error: ", "hint: "]);
+        assert!(!finished.stderr.contains('\x1b'), "{finished:?}");
         at_once(&finished);
     }
 }

@@ -9,8 +9,6 @@ use crate::memory::{Fields, ReadError, RemoteMemory};
 use crate::strings::{read_c_string, read_string};
 use crate::walk::At;
 
-/// No line table is longer than this; one of 100,000 statements takes some 300 KiB.
-const MAX_LINE_TABLE: u64 = 256 << 20;
 /// `CO_GENERATOR`, `CO_COROUTINE`, `CO_ITERABLE_COROUTINE`, `CO_ASYNC_GENERATOR` (`Include/cpython/code.h`).
 const GENERATOR_FLAGS: u32 = 0x20 | 0x80 | 0x100 | 0x200;
 
@@ -32,6 +30,8 @@ pub(crate) struct Code {
     pub(crate) bytecode: Option<(u64, u64)>,
     first_line: u32,
     lines: LineTable,
+    /// Bytes of the line table in the target, which bound those of `lines`.
+    pub(crate) table_length: u64,
 }
 
 impl Code {
@@ -62,12 +62,13 @@ pub(crate) struct Description {
 
 /// Reads the code object at `address`. Its first bytes are read again at the end: if they are still the
 /// same, the names and lines that were read in between are its own. `code_type` is where `PyCode_Type`
-/// lies, and is found out where it is not known.
+/// lies, and is found out where it is not known. A line table of more than `room` bytes is not believed.
 pub(crate) fn describe<M: RemoteMemory>(
     memory: &M,
     layout: &Layout,
     address: u64,
     code_type: &mut Option<u64>,
+    room: u64,
 ) -> Result<Description, ReadError> {
     let fields = &layout.code;
     let head = memory.read_vec(address, head_length(layout))?;
@@ -92,6 +93,8 @@ pub(crate) fn describe<M: RemoteMemory>(
             None => String::new(),
         },
     };
+    let (lines, table_length) =
+        read_lines(memory, layout, field(fields.line_table)?, first_line, room)?;
     let hidden = first_line == 0 && function.name == "__init__" && function.file == "__init__";
     let code = Code {
         hidden,
@@ -123,7 +126,8 @@ pub(crate) fn describe<M: RemoteMemory>(
             None => None,
         },
         first_line,
-        lines: read_lines(memory, layout, field(fields.line_table)?, first_line)?,
+        lines,
+        table_length,
     };
     let again = memory.read_vec(address, head.len())?;
     if Identity::read(memory, layout, address, &again)? != identity {
@@ -182,20 +186,18 @@ fn read_lines<M: RemoteMemory>(
     layout: &Layout,
     table: u64,
     first_line: u32,
-) -> Result<LineTable, ReadError> {
+    room: u64,
+) -> Result<(LineTable, u64), ReadError> {
     let implausible = ReadError::Implausible {
         address: table,
         expected: "a line table",
     };
     let length = memory.read_u64(table.wrapping_add(layout.object.bytes_size))?;
-    if length > MAX_LINE_TABLE {
-        return Err(implausible);
-    }
-    let length = usize::try_from(length).map_err(|_| implausible)?;
-    let bytes = memory.read_vec(table.wrapping_add(layout.object.bytes_data), length)?;
-    Ok(LineTable::decode(
-        layout.code.line_table_kind,
-        &bytes,
-        first_line,
-    ))
+    let size = usize::try_from(length)
+        .ok()
+        .filter(|_| length <= room)
+        .ok_or(implausible)?;
+    let bytes = memory.read_vec(table.wrapping_add(layout.object.bytes_data), size)?;
+    let lines = LineTable::decode(layout.code.line_table_kind, &bytes, first_line);
+    Ok((lines, length))
 }

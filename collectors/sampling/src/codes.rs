@@ -16,6 +16,10 @@ use crate::layout::Layout;
 use crate::memory::{ReadError, Region, RemoteMemory};
 use crate::snapshot::{Group, Snapshot};
 
+/// Bytes of the line tables of all code objects that are kept. A table of 100,000 statements has some 300 KiB; decoded it
+/// takes up to eight times as much. Code objects may share a table, so what is mapped is no bound.
+pub(crate) const MAX_LINE_TABLES: u64 = 64 << 20;
+
 /// A code object that was seen. Never given twice: another code object at the same address is another id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct CodeId(u32);
@@ -71,6 +75,8 @@ pub(crate) struct Codes {
     /// `PyCode_Type` in the target, as soon as it is known.
     code_type: Option<u64>,
     wanted: Vec<(Region, Group)>,
+    /// Bytes of the line tables of all that is in `codes`.
+    line_tables: u64,
 }
 
 impl Codes {
@@ -89,8 +95,10 @@ impl Codes {
     /// Frees what was replaced. Between two readings, when no stack refers to it any more.
     pub(crate) fn drop_outdated(&mut self) {
         for id in self.outdated.drain(..) {
-            if let Some(code) = self.codes.get_mut(id.0 as usize) {
-                *code = None;
+            if let Some(code) = self.codes.get_mut(id.0 as usize)
+                && let Some((_, code)) = code.take()
+            {
+                self.line_tables -= code.table_length;
             }
         }
     }
@@ -149,7 +157,8 @@ impl Codes {
                 }
                 self.forget(address);
             }
-            match describe(memory, layout, address, &mut self.code_type) {
+            let room = MAX_LINE_TABLES.saturating_sub(self.line_tables);
+            match describe(memory, layout, address, &mut self.code_type, room) {
                 Ok(found) => {
                     let function = self.functions.id(found.function);
                     self.learn(address, found.identity, function, found.code, stamp);
@@ -174,6 +183,7 @@ impl Codes {
         if let Some((start, end)) = code.bytecode {
             self.by_bytecode.insert(start, (end, address));
         }
+        self.line_tables += code.table_length;
         self.codes.push(Some((function, code)));
         let entry = Entry {
             id,

@@ -7,6 +7,7 @@
 //! From `Objects/dict-common.h` (3.8 to 3.10), `Include/internal/pycore_dict.h` and `pycore_object.h` (3.11
 //! and later), `Include/cpython/object.h` and `dictobject.h`.
 
+use std::cell::Cell;
 use std::collections::HashMap;
 
 use crate::layout::{Layout, Minor};
@@ -14,6 +15,9 @@ use crate::memory::{Fields, ReadError, Region, RemoteMemory};
 
 /// Entries of a dict that are read. No program has as many modules, or attributes.
 const MAX_ENTRIES: u64 = 1 << 17;
+/// Entries that are read in all, to find the names of all threads: those of the largest program, with some
+/// thirty attributes for each thread. A dict may be in as many places as memory has pointers to it.
+const MAX_ENTRIES_IN_ALL: u64 = 1 << 22;
 /// Entries whose key could not be read, in one dict. A dict that is being changed has a few.
 const MAX_BAD_KEYS: usize = 64;
 
@@ -42,6 +46,8 @@ pub(crate) struct Objects<'a, M> {
     types: HashMap<u64, Type>,
     /// Where the attribute that was looked for last is, by the keys that instances share.
     places: HashMap<u64, Option<usize>>,
+    /// How many entries may still be read.
+    entries_left: Cell<u64>,
 }
 
 /// What a type says of the attributes of its instances.
@@ -69,6 +75,7 @@ impl<'a, M: RemoteMemory> Objects<'a, M> {
             layout,
             types: HashMap::new(),
             places: HashMap::new(),
+            entries_left: Cell::new(MAX_ENTRIES_IN_ALL),
         }
     }
 
@@ -181,6 +188,9 @@ impl<'a, M: RemoteMemory> Objects<'a, M> {
         let used = Some(used)
             .filter(|used| *used <= MAX_ENTRIES)
             .ok_or(implausible)?;
+        let left = self.entries_left.get();
+        self.entries_left
+            .set(left.checked_sub(used).ok_or(implausible)?);
         let entry_size: usize = if with_hash { 24 } else { 16 };
         let length = usize::try_from(used).map_err(|_| implausible)? * entry_size;
         let entries = self.memory.read_vec(

@@ -14,6 +14,9 @@ mod dict;
 pub mod discovery;
 mod dump;
 mod elf;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod known;
 pub mod layout;
 mod legacy;

@@ -1,159 +1,128 @@
-//! The sampler on memory that means nothing: it must come to an end, in bounded memory, whatever it reads.
+//! The sampler on memory that means nothing, or no good: it must come to an end, in bounded time and memory,
+//! whatever it reads. `fuzz` does the same with a coverage-guided fuzzer.
 
-use std::time::Duration;
+mod endless;
 
 use proptest::prelude::*;
+use pystrobe_profile::{Batch, Frame};
 
-use crate::discovery::Roots;
-use crate::layout::{FrameChain, Layout, Minor, builtin};
-use crate::memory::{ReadError, Region, RemoteMemory};
-use crate::sampler::Sampler;
-use crate::stacks::Stacks;
+use crate::fuzzing::sample;
 
-/// Where the arena starts. Low, so that small arbitrary integers point into it.
-const START: u64 = 0x1000;
+/// Versions that differ in what a sampler reads, as the first byte of what [`sample`] takes.
+const VERSIONS: std::ops::Range<u8> = 0..8;
+const WILD: u8 = 1;
+const RUNNING: u8 = 2;
 
-/// A little arena of arbitrary words; nothing else is mapped. With so little to point at, wild pointers
-/// meet each other: lists become rings, frames overlap, code objects are their own names.
-#[derive(Debug)]
-struct Arena(Vec<u8>);
+/// How far readings came.
+#[derive(Debug, Default)]
+struct Reached {
+    stacks: usize,
+    whole_stacks: usize,
+    functions: usize,
+    lines: usize,
+    names: usize,
+    truncated: usize,
+    failed: usize,
+}
 
-impl RemoteMemory for Arena {
-    fn read_regions(&self, regions: &[Region], into: &mut [u8]) -> Result<usize, ReadError> {
-        let mut at = 0;
-        for (done, region) in regions.iter().enumerate() {
-            let Some(start) = region.address.checked_sub(START) else {
-                return Ok(done);
-            };
-            let Ok(start) = usize::try_from(start) else {
-                return Ok(done);
-            };
-            let Some(bytes) = start
-                .checked_add(region.length)
-                .and_then(|end| self.0.get(start..end))
-            else {
-                return Ok(done);
-            };
-            into[at..at + region.length].copy_from_slice(bytes);
-            at += region.length;
-        }
-        Ok(regions.len())
+impl Reached {
+    fn count(&mut self, bytes: &[u8]) {
+        let Some(outcome) = sample(bytes) else {
+            return;
+        };
+        let batch = outcome.batch;
+        self.stacks += usize::from(!batch.observations.is_empty());
+        self.whole_stacks += usize::from(
+            !batch.observations.is_empty() && batch.counters.truncated < batch.counters.taken,
+        );
+        self.functions += usize::from(batch.functions.len() > 1);
+        self.lines += usize::from(lines(&batch).any(|(_, line)| line > 0));
+        self.names += usize::from(!batch.renamed.is_empty());
+        self.truncated += usize::from(batch.counters.truncated > 0);
+        self.failed += usize::from(outcome.failed > 0);
     }
 }
 
-/// Endless memory in which every word is a hash of its address, and so is mapped and points somewhere.
-#[derive(Debug)]
-struct Endless(u64);
+/// The functions of the call tree's nodes with the lines that they execute, oldest first.
+fn lines(batch: &Batch) -> impl Iterator<Item = (&str, u32)> {
+    batch.nodes.iter().filter_map(|node| match node.frame {
+        Frame::Call { function, line } => {
+            Some((batch.functions[function.index()].name.as_str(), line))
+        }
+        Frame::Thread(_) => None,
+    })
+}
 
-impl RemoteMemory for Endless {
-    fn read_regions(&self, regions: &[Region], into: &mut [u8]) -> Result<usize, ReadError> {
-        let mut at = 0;
-        for region in regions {
-            for offset in 0..region.length as u64 {
-                let address = region.address.wrapping_add(offset);
-                let word = fastrand::Rng::with_seed(self.0 ^ (address & !7)).u64(..)
-                    & 0x0000_7fff_ffff_fff8;
-                into[at] = word.to_le_bytes()[(address & 7) as usize];
-                at += 1;
+/// What the fuzzer starts from is reached by the sampler to the last line and name.
+#[test]
+fn what_is_planted_is_read() {
+    for version in VERSIONS {
+        let outcome = sample(&[version, 0]).unwrap();
+        let batch = &outcome.batch;
+        assert_eq!(
+            lines(batch).collect::<Vec<_>>(),
+            [
+                ("outer", 8),
+                ("outer", 8),
+                ("generator", 8),
+                ("outer", 8),
+                ("inner", 8),
+                ("outer", 8)
+            ],
+            "3.{}: {outcome:?}",
+            8 + version
+        );
+        assert_eq!(batch.counters.truncated, 0, "{outcome:?}");
+        assert_eq!(outcome.failed, 0);
+        assert_eq!(batch.renamed.len(), 1, "{outcome:?}");
+        assert_eq!(batch.renamed[0].1, "worker");
+    }
+}
+
+/// Inputs like those of the fuzzer: every part of the sampler meets good ones and bad ones.
+#[test]
+fn arbitrary_changes_lead_everywhere() {
+    for version in VERSIONS {
+        for mode in [0, RUNNING] {
+            let mut reached = Reached::default();
+            for seed in 0..400 {
+                let mut random = fastrand::Rng::with_seed(seed);
+                let mut bytes = vec![version, mode];
+                bytes.extend(
+                    std::iter::repeat_with(|| random.u8(..)).take(5 * (seed as usize % 40)),
+                );
+                reached.count(&bytes);
+            }
+            for (what, times) in [
+                ("stacks", reached.stacks),
+                ("whole stacks", reached.whole_stacks),
+                ("functions", reached.functions),
+                ("lines", reached.lines),
+                ("names", reached.names),
+                ("truncated", reached.truncated),
+                ("failed", reached.failed),
+            ] {
+                assert!(times > 5, "3.{}: {what}: {reached:?}", 8 + version);
             }
         }
-        Ok(regions.len())
     }
 }
 
-/// Every family of layouts. 3.12's offsets stand for the later ones, with their way to the current frame.
-fn layouts() -> Vec<Layout> {
-    let mut all: Vec<Layout> = (8..=12)
-        .map(|minor| *builtin(Minor(3, minor)).unwrap())
-        .collect();
-    let mut later = *builtin(Minor(3, 12)).unwrap();
-    later.chain = FrameChain::CurrentFrame;
-    all.push(later);
-    later.thread.base_frame = Some(later.thread.frame + 8);
-    later.interpreter.code_generation = Some(later.interpreter.id + 8);
-    all.push(later);
-    all
-}
-
-/// The offsets folded into the arena, so that its structures are reached at all.
-fn folded(mut layout: Layout) -> Layout {
-    layout.runtime.interpreters_head %= 512;
-    layout
-}
-
-/// Words of which most point back into the arena, with just enough in place that the walk sets out: an interpreter and a
-/// thread. Where the thread's frames are, and all that they hold, is arbitrary.
-fn arena(layout: &Layout, random: &mut fastrand::Rng) -> Arena {
-    let word = |random: &mut fastrand::Rng| match random.u8(0..9) {
-        0..6 => START + 8 * random.u64(0..512),
-        6..8 => random.u64(0..32),
-        _ => random.u64(..),
-    };
-    let words: Vec<u64> = (0..512).map(|_| word(random)).collect();
-    let mut bytes: Vec<u8> = words.into_iter().flat_map(u64::to_le_bytes).collect();
-    let (interpreter, thread) = (START + 1024, START + 2048);
-    for (address, value) in [
-        (START + layout.runtime.interpreters_head, interpreter),
-        (interpreter + layout.interpreter.next, 0),
-        (interpreter + layout.interpreter.threads_head, thread),
-        (thread + layout.thread.interpreter, interpreter),
-        (thread + layout.thread.next, 0),
-    ] {
-        let at = usize::try_from(address - START).unwrap();
-        bytes[at..at + 8].copy_from_slice(&u64::to_le_bytes(value));
-    }
-    Arena(bytes)
-}
-
-/// Gives whether a stack was met.
-fn sample_all<M: RemoteMemory>(memory: M, layout: Layout) -> bool {
-    let mut sampler = Sampler::new(0, Stacks::new(memory, layout, Roots::Runtime(START), None));
-    for _ in 0..3 {
-        // Whether it fails does not matter here, only that it ends.
-        let _ = sampler.sample(Duration::from_millis(1));
-    }
-    let batch = sampler.take_batch(Duration::from_millis(3));
-    assert!(batch.counters.taken <= 3);
-    !batch.observations.is_empty()
-}
-
+/// An interpreter and threads, and all that they point to is arbitrary words.
 #[test]
-fn a_small_arena_of_wild_pointers_is_sampled_to_the_end() {
-    for (family, layout) in layouts().into_iter().enumerate() {
-        let layout = folded(layout);
-        let met = (0..1000)
-            .filter(|seed| {
-                let arena = arena(&layout, &mut fastrand::Rng::with_seed(*seed));
-                sample_all(arena, layout)
-            })
-            .count();
-        assert!(
-            met > 100,
-            "layout {family} met a stack in {met} of 1000 arenas"
-        );
+fn wild_pointers_are_sampled_to_the_end() {
+    for version in VERSIONS {
+        let mut reached = Reached::default();
+        for seed in 0..400_u64 {
+            reached.count(&[&[version, WILD][..], &seed.to_be_bytes()].concat());
+        }
+        assert!(reached.stacks > 100, "3.{}: {reached:?}", 8 + version);
     }
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 20, ..ProptestConfig::default() })]
-
     #[test]
-    fn endless_noise_is_sampled_to_the_end(seed in any::<u64>(), family in 0_usize..7) {
-        sample_all(Endless(seed), layouts()[family]);
-    }
-}
-
-/// Threads, frames and code objects that are their own successors.
-#[test]
-fn a_memory_in_which_every_word_points_to_its_own_start_is_sampled_to_the_end() {
-    for layout in layouts() {
-        let length = 1 << 16;
-        let bytes: Vec<u8> = START
-            .to_le_bytes()
-            .into_iter()
-            .cycle()
-            .take(length)
-            .collect();
-        sample_all(Arena(bytes), folded(layout));
+    fn arbitrary_bytes_are_sampled_to_the_end(bytes in prop::collection::vec(any::<u8>(), 0..600)) {
+        let _ = sample(&bytes);
     }
 }

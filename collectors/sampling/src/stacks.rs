@@ -26,7 +26,9 @@ const REPAIRS: u32 = 3;
 /// frees one, compiles another and puts it in its place within this time.
 const UNDISTURBED: Duration = Duration::from_micros(100);
 /// More interpreters or threads than this are a list that was read while it changed.
-const MAX_LIST: usize = 1 << 17;
+pub(crate) const MAX_LIST: usize = 1 << 17;
+/// All stacks together have no more frames: they would not fit into a snapshot.
+pub(crate) const MAX_FRAMES: usize = 1 << 21;
 
 /// What tells a thread from another one whose state is at the same address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -78,6 +80,8 @@ pub(crate) struct Stacks<M> {
     roots: Roots,
     snapshot: Snapshot,
     slots: Vec<Option<ThreadStack>>,
+    /// The slots that are empty.
+    free: Vec<usize>,
     by_state: FxHashMap<u64, usize>,
     /// The slots of the threads of the last reading, in the order of the interpreter's list.
     current: Vec<usize>,
@@ -101,6 +105,7 @@ impl<M: RemoteMemory> Stacks<M> {
             roots,
             snapshot: Snapshot::default(),
             slots: Vec::new(),
+            free: Vec::new(),
             by_state: FxHashMap::default(),
             current: Vec::new(),
             readings: 0,
@@ -159,7 +164,10 @@ impl<M: RemoteMemory> Stacks<M> {
                     }
                 }
                 Err(ReadError::Fault(_) | ReadError::Implausible { .. }) if !last_attempt => {}
-                Err(error) => return Err(error),
+                Err(error) => {
+                    self.retire();
+                    return Err(error);
+                }
             }
             attempt += 1;
         }
@@ -263,15 +271,12 @@ impl<M: RemoteMemory> Stacks<M> {
         if let Some(&slot) = self.by_state.get(&state) {
             return slot;
         }
-        let slot = self
-            .slots
-            .iter()
-            .position(Option::is_none)
-            .unwrap_or(self.slots.len());
-        if slot == self.slots.len() {
-            self.slots.push(None);
+        if let Some(&slot) = self.free.last() {
+            return slot;
         }
-        slot
+        self.slots.push(None);
+        self.free.push(self.slots.len() - 1);
+        self.slots.len() - 1
     }
 
     fn meet(&mut self, slot: usize, key: ThreadKey, interpreter_id: u64) {
@@ -283,6 +288,9 @@ impl<M: RemoteMemory> Stacks<M> {
             return;
         }
         self.serials += 1;
+        if self.free.last() == Some(&slot) {
+            self.free.pop();
+        }
         self.by_state.insert(key.state, slot);
         self.slots[slot] = Some(ThreadStack {
             key,
@@ -300,11 +308,18 @@ impl<M: RemoteMemory> Stacks<M> {
     /// Walks all threads that are not settled yet.
     fn walk_all(&mut self) -> Result<(), ReadError> {
         self.unproven.clear();
+        let mut frames = 0;
         for &slot in &self.current {
             let Some(Some(thread)) = self.slots.get_mut(slot) else {
                 continue;
             };
             if thread.settled {
+                continue;
+            }
+            if frames >= MAX_FRAMES {
+                // Only stacks that share their frames come to this.
+                thread.raw.clear();
+                thread.end = End::Impossible("there are more frames than memory can hold");
                 continue;
             }
             let state = thread_region(&self.layout, thread.key.state);
@@ -321,6 +336,7 @@ impl<M: RemoteMemory> Stacks<M> {
                 state,
                 &mut thread.raw,
             )?;
+            frames += thread.raw.len();
             for frame in &mut thread.raw {
                 // From 3.14 on a frame that returns forgets its code (`PyStackRef_CLEAR` of
                 // `f_executable`), before anything else lies in its place. It was live when the thread
@@ -385,12 +401,13 @@ impl<M: RemoteMemory> Stacks<M> {
             return;
         }
         let readings = self.readings;
-        for slot in &mut self.slots {
+        for (number, slot) in self.slots.iter_mut().enumerate() {
             if let Some(thread) = slot
                 && thread.seen != readings
             {
                 self.by_state.remove(&thread.key.state);
                 *slot = None;
+                self.free.push(number);
             }
         }
     }

@@ -5,6 +5,8 @@
 //! headers. A new CPython is a row, never a module.
 
 mod debug_offsets;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod examples;
 mod table;
 
 pub use debug_offsets::{DEBUG_OFFSETS_SIZE, LayoutError, from_debug_offsets};

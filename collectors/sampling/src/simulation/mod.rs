@@ -7,13 +7,14 @@
 
 mod frames;
 mod image;
-mod layouts;
 mod machine;
 mod objects;
 mod program;
 mod remote;
 mod trial;
 mod truth;
+
+use crate::layout::examples;
 
 use program::{
     ACROSS, ALL, ALTERNATING, CHUNKS, DEEP_AND_SHALLOW, GENERATORS, LEAVES, Program, RECURSION,
@@ -29,7 +30,7 @@ const MINORS: [u8; 7] = [8, 10, 11, 12, 13, 14, 15];
 fn trial(program: Program, minor: u8, pace: Pace) -> Trial {
     Trial {
         program,
-        layout: layouts::of(minor),
+        layout: examples::of(minor).unwrap(),
         costs: REAL,
         pace,
         samples: 2500,

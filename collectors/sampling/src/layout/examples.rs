@@ -1,4 +1,5 @@
-//! The layouts that are simulated: the rows of the table, and what three interpreters published about themselves.
+//! The layout of every version, for simulated and for arbitrary memory: the rows of the table, and what three
+//! interpreters published about themselves.
 
 use crate::layout::{DEBUG_OFFSETS_SIZE, Layout, Minor, builtin, from_debug_offsets};
 
@@ -278,18 +279,18 @@ const PUBLISHED_3_15: &[u64] = &[
     0x48,
 ];
 
-/// The layout of a version, 3.8 to 3.15.
-pub(super) fn of(minor: u8) -> Layout {
+/// The layout of a version of Python 3; `None` but for 3.8 to 3.15.
+pub(crate) fn of(minor: u8) -> Option<Layout> {
     let published = match minor {
         13 => PUBLISHED_3_13,
         14 => PUBLISHED_3_14,
         15 => PUBLISHED_3_15,
-        _ => return *builtin(Minor(3, minor)).unwrap(),
+        _ => return builtin(Minor(3, minor)).copied(),
     };
     let mut bytes: Vec<u8> = published
         .iter()
         .flat_map(|word| word.to_le_bytes())
         .collect();
     bytes.resize(DEBUG_OFFSETS_SIZE, 0);
-    from_debug_offsets(&bytes).unwrap()
+    from_debug_offsets(&bytes).ok()
 }
