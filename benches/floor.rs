@@ -1,0 +1,56 @@
+//! How long one `process_vm_readv` of 8 bytes takes on this machine: `cargo bench --bench floor -- PID`.
+//!
+//! No profiler that reads from outside can be faster than one such call a sample, so this is what `benches/peers`
+//! measures pystrobe against. It reads the first bytes of the first mapping of PID again and again, and prints the
+//! nanoseconds of a call as JSON: the median, and the best.
+
+use std::error::Error;
+use std::io::IoSliceMut;
+use std::time::Instant;
+
+use nix::sys::uio::{RemoteIoVec, process_vm_readv};
+use nix::unistd::Pid;
+
+/// Calls between two looks at the clock, so that looking at it is not what is measured.
+const CALLS: u32 = 100;
+/// Measurements of [`CALLS`] calls each: about a second in all.
+const MEASUREMENTS: usize = 4000;
+
+fn main() -> Result<(), Box<dyn Error>> {
+    // `cargo bench` adds an argument of its own, `--bench`.
+    let pid: i32 = std::env::args()
+        .skip(1)
+        .find(|argument| !argument.starts_with("--"))
+        .ok_or("say the id of a process")?
+        .parse()?;
+    let maps = std::fs::read_to_string(format!("/proc/{pid}/maps"))?;
+    let (start, _) = maps.split_once('-').ok_or("the process has no memory")?;
+    let remote = [RemoteIoVec {
+        base: usize::from_str_radix(start, 16)?,
+        len: 8,
+    }];
+
+    let mut nanoseconds = Vec::with_capacity(MEASUREMENTS);
+    for _ in 0..MEASUREMENTS {
+        let began = Instant::now();
+        for _ in 0..CALLS {
+            let mut bytes = [0; 8];
+            let read = process_vm_readv(
+                Pid::from_raw(pid),
+                &mut [IoSliceMut::new(&mut bytes)],
+                &remote,
+            )?;
+            if read != 8 {
+                return Err(format!("{read} bytes were read instead of 8").into());
+            }
+        }
+        nanoseconds.push(began.elapsed().as_secs_f64() * 1e9 / f64::from(CALLS));
+    }
+    nanoseconds.sort_by(f64::total_cmp);
+    println!(
+        "{{\"median\": {:.1}, \"best\": {:.1}}}",
+        nanoseconds[MEASUREMENTS / 2],
+        nanoseconds[0]
+    );
+    Ok(())
+}
