@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use pystrobe_profile::{Builder, Counters, Process, Profile, Recording};
+use pystrobe_profile::{Builder, Counters, Measured, Process, Profile, Recording};
 use pystrobe_sampling::{Ending, Options, Stopper, Target};
 
 use crate::args::RecordingOptions;
@@ -44,7 +44,7 @@ pub(crate) fn record(
         command: target.command().to_owned(),
         python: target.python().to_owned(),
     };
-    let mut about = about(&process, options);
+    let mut about = about(&process, options, target.measured());
     let mut builder = Builder::new(vec![process]);
 
     let recording = pystrobe_sampling::record(
@@ -53,6 +53,7 @@ pub(crate) fn record(
             interval: options.interval,
             duration: options.duration,
             blocking: options.blocking,
+            gc: true,
         },
     )?;
     started(recording.stopper());
@@ -82,7 +83,7 @@ pub(crate) fn record(
 }
 
 /// What is known of a recording when it starts.
-fn about(process: &Process, options: &RecordingOptions) -> Recording {
+fn about(process: &Process, options: &RecordingOptions, measured: Measured) -> Recording {
     let since_1970 = SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default();
@@ -99,6 +100,7 @@ fn about(process: &Process, options: &RecordingOptions) -> Recording {
         } else {
             "sampling"
         }),
+        measured,
     }
 }
 

@@ -101,8 +101,8 @@ fn is(thread: &Thread, wanted: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use pystrobe_profile::{
-        Batch, Builder, Frame, Function, FunctionId, Node, NodeId, Observation, Process, Recording,
-        ThreadId,
+        Batch, Builder, Clocks, Frame, Function, FunctionId, Node, NodeId, Observation, Process,
+        Recording, ThreadId,
     };
 
     use super::*;
@@ -143,8 +143,8 @@ mod tests {
             });
             batch.observations.push(Observation {
                 node: NodeId::from_index(2 * index + 1),
-                nanoseconds: 1_000_000_000,
-                samples: 1,
+                nanoseconds: Clocks::of_wall(1_000_000_000),
+                samples: Clocks::of_wall(1),
             });
         }
         builder.apply(&batch).unwrap();

@@ -12,8 +12,8 @@ use std::borrow::Cow;
 use std::io::{self, BufReader, Read, Write};
 
 use pystrobe_profile::{
-    Batch, BatchError, Builder, Counters, Frame, Function, FunctionId, Node, NodeId, Observation,
-    Process, Profile, Recording, Thread, ThreadId,
+    Batch, BatchError, Builder, Clocks, Counters, Frame, Function, FunctionId, Measured, Node,
+    NodeId, Observation, Process, Profile, Recording, Thread, ThreadId,
 };
 use serde::{Deserialize, Serialize};
 
@@ -260,6 +260,7 @@ impl<'p> Content<'p> {
             elapsed_ns: recording.elapsed_ns,
             counters: batch.counters,
             collector: recording.collector.into_owned(),
+            measured: Measured::default(),
         }))
     }
 }
@@ -370,8 +371,8 @@ impl Nodes {
             if nanoseconds != 0 || samples != 0 {
                 batch.observations.push(Observation {
                     node: NodeId::from_index(index),
-                    nanoseconds,
-                    samples,
+                    nanoseconds: Clocks::of_wall(nanoseconds),
+                    samples: Clocks::of_wall(samples),
                 });
             }
         }

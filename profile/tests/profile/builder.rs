@@ -1,8 +1,8 @@
 //! The builder believes no id.
 
 use pystrobe_profile::{
-    Batch, BatchError, Builder, Counters, Frame, FunctionId, Node, NodeId, Observation, Process,
-    Recording, ThreadId,
+    Batch, BatchError, Builder, Clocks, Counters, Frame, FunctionId, Node, NodeId, Observation,
+    Process, Recording, ThreadId,
 };
 
 use crate::recorder::{function, process, thread};
@@ -27,8 +27,8 @@ fn call(parent: u32, function: u32) -> Node {
 fn seen(node: u32, nanoseconds: u64, samples: u64) -> Observation {
     Observation {
         node: NodeId(node),
-        nanoseconds,
-        samples,
+        nanoseconds: Clocks::of_wall(nanoseconds),
+        samples: Clocks::of_wall(samples),
     }
 }
 

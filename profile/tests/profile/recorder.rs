@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 
 use pystrobe_profile::{
-    Batch, Builder, Counters, Frame, Function, FunctionId, Node, NodeId, Observation, Process,
-    Profile, Recording, Thread, ThreadId,
+    Batch, Builder, Clocks, Counters, Frame, Function, FunctionId, Measured, Node, NodeId,
+    Observation, Process, Profile, Recording, Thread, ThreadId,
 };
 
 /// A sample of one thread.
@@ -68,6 +68,7 @@ pub(crate) fn recording(taken: u64) -> Recording {
             skipped: 5,
         },
         collector: "sampling".to_owned(),
+        measured: Measured::default(),
     }
 }
 
@@ -100,8 +101,8 @@ pub(crate) fn record(functions: &[Function], threads: &[Thread], samples: &[Samp
         }
         batch.observations.push(Observation {
             node: at.unwrap(),
-            nanoseconds: sample.nanoseconds,
-            samples: sample.samples,
+            nanoseconds: Clocks::of_wall(sample.nanoseconds),
+            samples: Clocks::of_wall(sample.samples),
         });
         builder.apply(&batch).unwrap();
     }

@@ -362,8 +362,8 @@ fn very_deep_recursion() {
         if index > 0 {
             batch.observations.push(pystrobe_profile::Observation {
                 node,
-                nanoseconds: 1,
-                samples: 1,
+                nanoseconds: pystrobe_profile::Clocks::of_wall(1),
+                samples: pystrobe_profile::Clocks::of_wall(1),
             });
         }
     }
