@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use pystrobe_profile::{Builder, Counters, Measured, Process, Profile, Recording};
+use pystrobe_profile::{Builder, Clock, Counters, Measured, Process, Profile, Recording};
 use pystrobe_sampling::{Ending, Options, Stopper, Target};
 
 use crate::args::RecordingOptions;
@@ -19,20 +19,28 @@ pub(crate) struct Recorded {
     pub(crate) ending: Ending,
 }
 
-/// Samples `target` until its time is over, until it ends or until somebody stops it.
+/// Samples `target` by a clock until its time is over, until it ends or until somebody stops it.
 /// `started` is given what stops it.
 ///
 /// # Errors
 ///
-/// Where the target cannot be sampled after all, and where the sampler contradicts itself. How a recording
+/// Where the target cannot be sampled after all or not by that clock, and where the sampler contradicts itself. How a recording
 /// ended is in the result.
 pub(crate) fn record(
     target: Target,
     options: &RecordingOptions,
+    clock: Clock,
     progress: Progress,
     notes: Notes,
     started: impl FnOnce(Stopper),
 ) -> Result<Recorded, Failure> {
+    let not_measurable = Failure::NotMeasurable {
+        python: target.python().to_owned(),
+        clock,
+    };
+    if !target.measured().has(clock) {
+        return Err(not_measurable);
+    }
     if target.paused_at_each_sample() {
         notes.note(&format!(
             "Python {} is paused for each sample; from 3.8 on it would not be",
@@ -53,7 +61,7 @@ pub(crate) fn record(
             interval: options.interval,
             duration: options.duration,
             blocking: options.blocking,
-            gc: true,
+            gc: options.gc,
         },
     )?;
     started(recording.stopper());
@@ -77,7 +85,10 @@ pub(crate) fn record(
         );
     }
     Ok(Recorded {
-        profile: builder.finish(about),
+        profile: builder
+            .finish(about)
+            .with_clock(clock)
+            .map_err(|_| not_measurable)?,
         ending,
     })
 }

@@ -65,7 +65,9 @@ fn chosen<'a>(
     notes: Notes,
 ) -> Result<Cow<'a, Profile>, Failure> {
     if profile.is_empty() {
-        return Err(Failure::NothingSampled);
+        return Err(Failure::NothingSampled {
+            clock: profile.clock(),
+        });
     }
     if wanted.is_empty() {
         return Ok(Cow::Borrowed(profile));
@@ -83,7 +85,9 @@ fn chosen<'a>(
     }
     let kept = profile.with_threads(|thread| wanted.iter().any(|wanted| is(thread, wanted)));
     if kept.is_empty() {
-        return Err(Failure::NothingSampled);
+        return Err(Failure::NothingSampled {
+            clock: profile.clock(),
+        });
     }
     Ok(Cow::Owned(kept))
 }

@@ -122,6 +122,20 @@ fn bad_batches_change_nothing() {
             with(|b| b.observations.push(seen(0, 1, u64::MAX))),
             BatchError::TooMuch,
         ),
+        (
+            with(|b| {
+                for node in [0, 1] {
+                    b.observations.push(Observation {
+                        nanoseconds: Clocks {
+                            waiting: u64::MAX,
+                            ..Clocks::default()
+                        },
+                        ..seen(node, 1, 1)
+                    });
+                }
+            }),
+            BatchError::TooMuch,
+        ),
     ];
     for (batch, error) in bad {
         assert_eq!(builder.apply(&batch), Err(error));
