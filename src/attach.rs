@@ -29,14 +29,21 @@ pub(crate) fn attach(options: &AttachOptions) -> Result<(), Failure> {
         true => Progress::hidden(),
         false => Progress::live(options.recording.duration),
     };
-    let recorded = record(target, &options.recording, progress, notes, |stopper| {
-        interrupts.connect(stopper);
-    })?;
+    let recorded = record(
+        target,
+        &options.recording,
+        options.output.clock.unwrap_or_default(),
+        progress,
+        notes,
+        |stopper| interrupts.connect(stopper),
+    )?;
 
     let saved = save(&recorded.profile, outputs, &options.output, notes);
     match (recorded.ending, saved) {
         // That nothing was seen then has a better reason.
-        (Ending::Failed(error), Err(Failure::NothingSampled)) => Err(Failure::BrokeOff(error)),
+        (Ending::Failed(error), Err(Failure::NothingSampled { .. })) => {
+            Err(Failure::BrokeOff(error))
+        }
         (_, Err(failure)) => Err(failure),
         (Ending::Failed(error), Ok(())) => Err(Failure::BrokeOff(error)),
         (_, Ok(())) => {

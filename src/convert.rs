@@ -7,6 +7,7 @@ use std::path::Path;
 use pystrobe_exporters::{
     Format, PstatsFile, PstatsFlavor, read_pstats, write_pstats_table, write_table,
 };
+use pystrobe_profile::{Clock, NotMeasured};
 
 use crate::args::{ConvertOptions, OutputOptions, OutputSpec};
 use crate::errors::Failure;
@@ -32,7 +33,7 @@ pub(crate) fn convert(options: &ConvertOptions) -> Result<(), Failure> {
         path: name.to_path_buf(),
         source,
     })?;
-    let file = read_pstats(&input).map_err(|source| Failure::NotAProfile {
+    let mut file = read_pstats(&input).map_err(|source| Failure::NotAProfile {
         path: name.to_path_buf(),
         source,
     })?;
@@ -42,14 +43,22 @@ pub(crate) fn convert(options: &ConvertOptions) -> Result<(), Failure> {
             name.display()
         ));
     }
-    if file.profile.is_none() {
+    let profile = match (file.profile.take(), options.output.clock) {
+        (Some(profile), Some(clock)) => {
+            let profile = profile.with_clock(clock);
+            Some(profile.map_err(|NotMeasured(clock)| not_measured(name, clock))?)
+        }
+        // Without being asked, the clock stays the one that the file shows.
+        (profile, _) => profile,
+    };
+    if profile.is_none() {
         refuse_what_needs_a_recording(name, &options.output)?;
     }
 
     let litter = Litter::default();
     let interrupts = Interrupts::abort_at_once(&litter)?;
     let outputs = Outputs::open(&options.output.outputs, &litter)?;
-    match &file.profile {
+    match &profile {
         Some(profile) => save_again(profile, outputs, &options.output, notes)?,
         None => save_table(&file, outputs, &options.output, notes)?,
     }
@@ -71,12 +80,23 @@ fn read(path: Option<&Path>) -> io::Result<Vec<u8>> {
     }
 }
 
-/// A file without our trailer has neither call paths nor threads nor executing lines.
+fn not_measured(path: &Path, clock: Clock) -> Failure {
+    Failure::NotMeasured {
+        path: path.to_path_buf(),
+        clock,
+    }
+}
+
+/// A file without our trailer has neither call paths nor threads nor executing lines, and one clock: it says
+/// nowhere which, and that of the wall is what cProfile uses.
 fn refuse_what_needs_a_recording(path: &Path, options: &OutputOptions) -> Result<(), Failure> {
     let needs_paths = |output: &OutputSpec| match output.format {
         Format::Flamegraph | Format::Folded => true,
         Format::Pstats | Format::Table => false,
     };
+    if let Some(clock) = options.clock.filter(|&clock| clock != Clock::Wall) {
+        return Err(not_measured(path, clock));
+    }
     let missing = if options.outputs.iter().any(needs_paths) {
         "call paths"
     } else if !options.only_threads.is_empty() {
@@ -120,6 +140,7 @@ mod tests {
                 place: Place::Stdout,
                 format,
             }],
+            clock: None,
             threads: false,
             only_threads: Vec::new(),
             lines: false,
@@ -142,6 +163,17 @@ mod tests {
         assert_eq!(missing(&options(Format::Pstats)), None);
         assert_eq!(missing(&options(Format::Flamegraph)), Some("call paths"));
         assert_eq!(missing(&options(Format::Folded)), Some("call paths"));
+        let on_a_cpu = OutputOptions {
+            clock: Some(Clock::Cpu),
+            ..options(Format::Table)
+        };
+        let refused = refuse_what_needs_a_recording(Path::new("x"), &on_a_cpu).unwrap_err();
+        assert!(matches!(refused, Failure::NotMeasured { clock, .. } if clock == Clock::Cpu));
+        let on_the_wall = OutputOptions {
+            clock: Some(Clock::Wall),
+            ..options(Format::Table)
+        };
+        assert_eq!(missing(&on_the_wall), None);
         let one_thread = OutputOptions {
             only_threads: vec![String::from("MainThread")],
             ..options(Format::Table)

@@ -6,7 +6,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use pystrobe_exporters::{ExportError, PstatsError};
-use pystrobe_profile::{BatchError, escape};
+use pystrobe_profile::{BatchError, Clock, escape};
 use pystrobe_sampling::{AttachError, ReadError};
 
 use crate::exit_code;
@@ -36,9 +36,17 @@ pub(crate) enum Failure {
     #[error("internal error: {0}")]
     Batch(#[from] BatchError),
 
-    /// Not a single sample.
-    #[error("nothing was sampled, and no output was written")]
-    NothingSampled,
+    /// Not a single sample, or none with time on the clock that was asked for.
+    #[error("{}, and no output was written", nothing(*.clock))]
+    NothingSampled { clock: Clock },
+
+    /// The sampler does not know a clock of this interpreter.
+    #[error("{} time cannot be measured of Python {python}", .clock.name())]
+    NotMeasurable { python: String, clock: Clock },
+
+    /// The input of `convert` does not know a clock.
+    #[error("{}: {} time was not measured", .path.display(), .clock.name())]
+    NotMeasured { path: PathBuf, clock: Clock },
 
     /// `--thread` chose none.
     #[error("no thread is named {}", names(.wanted))]
@@ -149,13 +157,17 @@ impl Failure {
                 AttachError::Unreadable { .. } => exit_code::UNREADABLE,
             },
             Failure::BrokeOff(_) => exit_code::UNREADABLE,
-            Failure::NothingSampled | Failure::NoSuchThread { .. } => exit_code::NOTHING_SAMPLED,
+            Failure::NothingSampled { .. } | Failure::NoSuchThread { .. } => {
+                exit_code::NOTHING_SAMPLED
+            }
+            Failure::NotMeasurable { .. } => exit_code::NOT_PYTHON,
             Failure::Output { .. } | Failure::Unplaced { .. } | Failure::Export { .. } => {
                 exit_code::OUTPUT
             }
-            Failure::Input { .. } | Failure::NotAProfile { .. } | Failure::OnlyATable { .. } => {
-                exit_code::BAD_INPUT
-            }
+            Failure::Input { .. }
+            | Failure::NotAProfile { .. }
+            | Failure::OnlyATable { .. }
+            | Failure::NotMeasured { .. } => exit_code::BAD_INPUT,
             Failure::Spawn { source, .. } if source.kind() == io::ErrorKind::NotFound => {
                 exit_code::PROGRAM_NOT_FOUND
             }
@@ -186,6 +198,14 @@ impl Failure {
             text.push_str(&format!("\nhint: {}\n", escape(&hint)));
         }
         text
+    }
+}
+
+/// That there is nothing to write, by this clock.
+pub(crate) fn nothing(clock: Clock) -> String {
+    match clock {
+        Clock::Wall => String::from("nothing was sampled"),
+        clock => format!("no {} time was seen", clock.name()),
     }
 }
 

@@ -6,11 +6,11 @@
 //! | 1 | something unexpected: a bug in pystrobe, or a system call that should not fail |
 //! | 2 | the command line cannot be understood |
 //! | 3 | there is no such process |
-//! | 4 | the process is not a Python that can be read |
+//! | 4 | the process is not a Python that can be read, or not by the clock asked for |
 //! | 5 | the process may not be read by this user |
 //! | 6 | the process has ended, or is a zombie |
 //! | 7 | the process could not be read any more; what was recorded until then is saved |
-//! | 8 | nothing was sampled, or nothing by the threads asked for; no file is written |
+//! | 8 | nothing was sampled, or nothing by the threads or the clock asked for; no file is written |
 //! | 9 | an output could not be opened or written |
 //! | 10 | the input of `convert` cannot be read, or does not hold what the output needs |
 //! | 11 | the command of `--open-with` failed |
@@ -28,7 +28,7 @@ pub(crate) const UNEXPECTED: u8 = 1;
 pub(crate) const USAGE: u8 = 2;
 /// There is no such process.
 pub(crate) const NOT_FOUND: u8 = 3;
-/// The process is not a Python, or not one that can be read.
+/// The process is not a Python, or not one that can be read by the clock asked for.
 pub(crate) const NOT_PYTHON: u8 = 4;
 /// The process may not be read by this user.
 pub(crate) const NOT_PERMITTED: u8 = 5;
@@ -36,7 +36,7 @@ pub(crate) const NOT_PERMITTED: u8 = 5;
 pub(crate) const ENDED: u8 = 6;
 /// The process could not be read any more.
 pub(crate) const UNREADABLE: u8 = 7;
-/// Nothing was sampled, or nothing by the threads asked for.
+/// Nothing was sampled, or nothing by the threads or the clock asked for.
 pub(crate) const NOTHING_SAMPLED: u8 = 8;
 /// An output could not be opened or written.
 pub(crate) const OUTPUT: u8 = 9;
@@ -60,14 +60,20 @@ const TABLE: [(&str, &str); 14] = [
     ("1", "something unexpected"),
     ("2", "the command line cannot be understood"),
     ("3", "there is no such process"),
-    ("4", "the process is not a Python that can be read"),
+    (
+        "4",
+        "the process is not a Python that can be read, or not by that clock",
+    ),
     ("5", "the process may not be read by this user"),
     ("6", "the process has ended"),
     (
         "7",
         "the process could not be read any more; what was recorded is saved",
     ),
-    ("8", "nothing was sampled; no file is written"),
+    (
+        "8",
+        "nothing was sampled, or nothing by that clock; no file is written",
+    ),
     ("9", "an output could not be opened or written"),
     (
         "10",

@@ -1,5 +1,6 @@
 //! What to do about a failure, where something can be done.
 
+use pystrobe_profile::Clock;
 use pystrobe_sampling::{AttachError, Denial};
 
 use crate::errors::{Failure, names};
@@ -11,9 +12,20 @@ pub(crate) fn hint(failure: &Failure) -> Option<String> {
         Failure::Typing(error) => typing::hint(error),
         Failure::Usage { hint, .. } => hint.clone(),
         Failure::Attach(error) => return attach_hint(error),
-        Failure::NothingSampled => String::from(
+        Failure::NothingSampled { clock: Clock::Wall } => String::from(
             "let the recording last longer, or sample more often (-r); what takes a few \
              milliseconds is best started by `pystrobe run`",
+        ),
+        Failure::NothingSampled { clock } => {
+            format!("leave out {}: wall time always passes", option(*clock))
+        }
+        Failure::NotMeasurable { clock, .. } => {
+            format!("leave out {}: wall time is always measured", option(*clock))
+        }
+        Failure::NotMeasured { clock, .. } => format!(
+            "leave out {}; other clocks than wall time are in what pystrobe records of CPython 3.8 \
+             or later",
+            option(*clock)
         ),
         Failure::NoSuchThread { seen, .. } => format!("these were seen: {}", names(seen)),
         Failure::Unplaced {
@@ -32,6 +44,14 @@ pub(crate) fn hint(failure: &Failure) -> Option<String> {
         _ => return None,
     };
     Some(hint)
+}
+
+/// What was typed to ask for a clock.
+fn option(clock: Clock) -> String {
+    match clock {
+        Clock::Active => String::from("--no-idle"),
+        clock => format!("--mode {}", clock.name()),
+    }
 }
 
 fn attach_hint(error: &AttachError) -> Option<String> {

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use pystrobe_profile::{Builder, Counters, Process, Profile, Recording};
+use pystrobe_profile::{Builder, Clock, Counters, Measured, Process, Profile, Recording};
 use pystrobe_sampling::{Ending, Options, Stopper, Target};
 
 use crate::args::RecordingOptions;
@@ -19,20 +19,28 @@ pub(crate) struct Recorded {
     pub(crate) ending: Ending,
 }
 
-/// Samples `target` until its time is over, until it ends or until somebody stops it.
+/// Samples `target` by a clock until its time is over, until it ends or until somebody stops it.
 /// `started` is given what stops it.
 ///
 /// # Errors
 ///
-/// Where the target cannot be sampled after all, and where the sampler contradicts itself. How a recording
+/// Where the target cannot be sampled after all or not by that clock, and where the sampler contradicts itself. How a recording
 /// ended is in the result.
 pub(crate) fn record(
     target: Target,
     options: &RecordingOptions,
+    clock: Clock,
     progress: Progress,
     notes: Notes,
     started: impl FnOnce(Stopper),
 ) -> Result<Recorded, Failure> {
+    let not_measurable = Failure::NotMeasurable {
+        python: target.python().to_owned(),
+        clock,
+    };
+    if !target.measured().has(clock) {
+        return Err(not_measurable);
+    }
     if target.paused_at_each_sample() {
         notes.note(&format!(
             "Python {} is paused for each sample; from 3.8 on it would not be",
@@ -44,7 +52,7 @@ pub(crate) fn record(
         command: target.command().to_owned(),
         python: target.python().to_owned(),
     };
-    let mut about = about(&process, options);
+    let mut about = about(&process, options, target.measured());
     let mut builder = Builder::new(vec![process]);
 
     let recording = pystrobe_sampling::record(
@@ -53,6 +61,7 @@ pub(crate) fn record(
             interval: options.interval,
             duration: options.duration,
             blocking: options.blocking,
+            gc: options.gc,
         },
     )?;
     started(recording.stopper());
@@ -76,13 +85,16 @@ pub(crate) fn record(
         );
     }
     Ok(Recorded {
-        profile: builder.finish(about),
+        profile: builder
+            .finish(about)
+            .with_clock(clock)
+            .map_err(|_| not_measurable)?,
         ending,
     })
 }
 
 /// What is known of a recording when it starts.
-fn about(process: &Process, options: &RecordingOptions) -> Recording {
+fn about(process: &Process, options: &RecordingOptions, measured: Measured) -> Recording {
     let since_1970 = SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default();
@@ -99,6 +111,7 @@ fn about(process: &Process, options: &RecordingOptions) -> Recording {
         } else {
             "sampling"
         }),
+        measured,
     }
 }
 

@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
+use pystrobe_profile::Clock;
 use pystrobe_sampling::{AttachError, Ending, Target};
 use signal_hook::consts::signal::{SIGHUP, SIGINT, SIGKILL, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
 
 use crate::args::RunOptions;
-use crate::errors::Failure;
+use crate::errors::{Failure, nothing};
 use crate::exit_code;
 use crate::litter::Litter;
 use crate::outputs::Outputs;
@@ -74,11 +75,14 @@ fn sample(
     };
     let saved = save(&recorded.profile, outputs, &options.output, notes);
     match (saved, recorded.ending) {
-        (Ok(()) | Err(Failure::NothingSampled), Ending::Failed(error)) => {
+        (Ok(()) | Err(Failure::NothingSampled { .. }), Ending::Failed(error)) => {
             Err(Failure::BrokeOff(error))
         }
-        (Err(Failure::NothingSampled), Ending::TargetEnded) => {
-            warn_of_nothing(notes);
+        (Err(Failure::NothingSampled { clock }), Ending::TargetEnded) => {
+            match clock {
+                Clock::Wall => warn_of_nothing(notes),
+                clock => notes.warning(&format!("{}; no output was written", nothing(clock))),
+            }
             Ok(None)
         }
         (Err(failure), _) => Err(failure),
@@ -98,7 +102,14 @@ fn sampled(
 ) -> Result<Recorded, Failure> {
     let target = Target::wait_for(pid, || program.has_ended())?;
     // The terminal is the program's: a live line would be drawn across its output.
-    record(target, &options.recording, Progress::hidden(), notes, drop)
+    record(
+        target,
+        &options.recording,
+        options.output.clock.unwrap_or_default(),
+        Progress::hidden(),
+        notes,
+        drop,
+    )
 }
 
 /// Whether the program ended before it could be sampled, or without ever having been a Python.

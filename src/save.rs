@@ -65,7 +65,9 @@ fn chosen<'a>(
     notes: Notes,
 ) -> Result<Cow<'a, Profile>, Failure> {
     if profile.is_empty() {
-        return Err(Failure::NothingSampled);
+        return Err(Failure::NothingSampled {
+            clock: profile.clock(),
+        });
     }
     if wanted.is_empty() {
         return Ok(Cow::Borrowed(profile));
@@ -83,7 +85,9 @@ fn chosen<'a>(
     }
     let kept = profile.with_threads(|thread| wanted.iter().any(|wanted| is(thread, wanted)));
     if kept.is_empty() {
-        return Err(Failure::NothingSampled);
+        return Err(Failure::NothingSampled {
+            clock: profile.clock(),
+        });
     }
     Ok(Cow::Owned(kept))
 }
@@ -101,8 +105,8 @@ fn is(thread: &Thread, wanted: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use pystrobe_profile::{
-        Batch, Builder, Frame, Function, FunctionId, Node, NodeId, Observation, Process, Recording,
-        ThreadId,
+        Batch, Builder, Clocks, Frame, Function, FunctionId, Node, NodeId, Observation, Process,
+        Recording, ThreadId,
     };
 
     use super::*;
@@ -143,8 +147,8 @@ mod tests {
             });
             batch.observations.push(Observation {
                 node: NodeId::from_index(2 * index + 1),
-                nanoseconds: 1_000_000_000,
-                samples: 1,
+                nanoseconds: Clocks::of_wall(1_000_000_000),
+                samples: Clocks::of_wall(1),
             });
         }
         builder.apply(&batch).unwrap();

@@ -5,6 +5,7 @@
 //! - `attach`: every interpreter, and every way in which a target can begin, change and end
 //! - `run`: the program is left as it was
 //! - `cli`: what is typed and what comes out, format by format
+//! - `clocks`: which time counts
 //! - `errors`: what goes wrong, and that nothing is lost by it
 //! - `readers`: the programs that people open profiles with
 //! - `truth`: what the profile says against what was the case
@@ -15,8 +16,12 @@
 // Clippy's exception for tests knows test functions only; here all is test, the helpers too.
 #![expect(clippy::unwrap_used, clippy::expect_used)]
 
+#[path = "../profile/tests/profile/recorder.rs"]
+mod recorder;
+
 mod attach;
 mod cli;
+mod clocks;
 mod errors;
 mod hard;
 mod namespaces;

@@ -8,7 +8,7 @@ use std::io::{self, BufWriter, Write};
 
 use inferno::flamegraph::color::MultiPalette;
 use inferno::flamegraph::{Options, Palette, from_lines};
-use pystrobe_profile::{Profile, Weights, escape};
+use pystrobe_profile::{Clock, Profile, Weights, escape};
 
 use crate::Style;
 use crate::folded::Rounding;
@@ -200,8 +200,12 @@ fn title(profile: &Profile) -> String {
 fn subtitle(profile: &Profile) -> String {
     let recording = profile.recording();
     let total = profile.tree().total();
+    let clock = match profile.clock() {
+        Clock::Wall => String::new(),
+        clock => format!(" of {} time", clock.name()),
+    };
     format!(
-        "PID {}, Python {}: {} samples, {:.2} s",
+        "PID {}, Python {}: {} samples, {:.2} s{clock}",
         recording.pid,
         escape(&recording.python),
         recording.counters.taken,

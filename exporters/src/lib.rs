@@ -16,7 +16,7 @@ mod trailer;
 use crate::table::Counts;
 use std::io::{self, Write};
 
-use pystrobe_profile::{Profile, StatsTable};
+use pystrobe_profile::{Clock, Profile, StatsTable};
 
 pub use format::{Format, UnknownFormat};
 pub use pstats::{PstatsError, PstatsFile, read_pstats};
@@ -74,7 +74,7 @@ pub enum ExportError {
     Io(#[from] io::Error),
 }
 
-/// Writes a profile.
+/// Writes a profile, by the clock that it is on. A pstats file keeps the other ones as well.
 ///
 /// # Errors
 ///
@@ -94,7 +94,7 @@ pub fn write(
         Format::Folded => folded::write(profile, style, out)?,
         Format::Table => {
             let functions = StatsTable::of_functions(profile);
-            table::write(&functions, Counts::Samples, style, out)?;
+            table::write(&functions, Counts::Samples, profile.clock(), style, out)?;
         }
     }
     Ok(())
@@ -120,7 +120,7 @@ pub fn write_table(
     } else {
         Counts::Calls
     };
-    Ok(table::write(table, counts, style, out)?)
+    Ok(table::write(table, counts, Clock::Wall, style, out)?)
 }
 
 /// Writes a pstats file that has nothing but its rows, as every reader takes it.

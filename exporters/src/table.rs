@@ -2,7 +2,7 @@
 
 use std::io::{self, BufWriter, Write};
 
-use pystrobe_profile::{Row, StatsTable};
+use pystrobe_profile::{Clock, Row, StatsTable};
 
 use crate::Style;
 
@@ -41,6 +41,7 @@ impl Counts {
 pub(crate) fn write(
     table: &StatsTable,
     counts: Counts,
+    clock: Clock,
     style: &Style,
     out: &mut dyn Write,
 ) -> io::Result<()> {
@@ -57,7 +58,7 @@ pub(crate) fn write(
         .iter()
         .map(|row| Line::new(row, counts, total))
         .collect();
-    let columns = Columns::fit(&lines, counts, style.width);
+    let columns = Columns::fit(&lines, titles(counts, clock), style.width);
     let mut out = BufWriter::new(out);
     let (bold, dim, reset) = if style.color {
         (BOLD, DIM, RESET)
@@ -115,13 +116,27 @@ impl Line {
     }
 }
 
-const TIMES: [&str; 4] = ["own %", "own s", "cum %", "cum s"];
 const FUNCTION: &str = "function";
 const PLACE: &str = "file:line";
 
+/// The titles of the numbers. They name the clock where it is not the one on the wall.
+fn titles(counts: Counts, clock: Clock) -> [String; 5] {
+    let seconds = match clock {
+        Clock::Wall => String::from("s"),
+        clock => format!("{} s", clock.name()),
+    };
+    [
+        String::from("own %"),
+        format!("own {seconds}"),
+        String::from("cum %"),
+        format!("cum {seconds}"),
+        counts.title().to_owned(),
+    ]
+}
+
 /// Widths, in characters.
 struct Columns {
-    titles: [&'static str; 5],
+    titles: [String; 5],
     numbers: [usize; 5],
     function: usize,
     place: usize,
@@ -129,16 +144,14 @@ struct Columns {
 
 impl Columns {
     /// As wide as the text, or as wide as is left: the numbers always stay whole.
-    fn fit(lines: &[Line], counts: Counts, width: Option<usize>) -> Self {
-        let [own_share, own, cum_share, cum] = TIMES;
-        let titles = [own_share, own, cum_share, cum, counts.title()];
+    fn fit(lines: &[Line], titles: [String; 5], width: Option<usize>) -> Self {
         let widest = |title: &str, text: &dyn Fn(&Line) -> usize| {
             lines.iter().map(text).fold(title.len(), usize::max)
         };
         let mut columns = Self {
-            titles,
             numbers: [0, 1, 2, 3, 4]
-                .map(|column| widest(titles[column], &|line| line.numbers[column].len())),
+                .map(|column| widest(&titles[column], &|line| line.numbers[column].len())),
+            titles,
             function: widest(FUNCTION, &|line| line.function.chars().count()),
             place: widest(PLACE, &|line| line.place.chars().count()),
         };
@@ -156,7 +169,7 @@ impl Columns {
 
     fn header(&self) -> String {
         let titles = Line {
-            numbers: self.titles.map(str::to_owned),
+            numbers: self.titles.clone(),
             function: FUNCTION.to_owned(),
             place: PLACE.to_owned(),
         };

@@ -1,6 +1,6 @@
 //! What a collector hands to the [`Builder`](crate::Builder): new names, new nodes, and time.
 
-use crate::{FunctionId, NodeId, ThreadId};
+use crate::{Clocks, FunctionId, NodeId, ThreadId};
 
 /// A function as its code object describes it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -70,9 +70,9 @@ pub struct Observation {
     /// The top of the stack.
     pub node: NodeId,
     /// How long it stands for, in nanoseconds.
-    pub nanoseconds: u64,
+    pub nanoseconds: Clocks,
     /// How many samples it stands for.
-    pub samples: u64,
+    pub samples: Clocks,
 }
 
 /// How a recording went, in counts since its start. All are counts of samples but `skipped`.

@@ -1,8 +1,7 @@
 //! Turns what a collector says into a profile, and believes none of its ids.
 
 use crate::{
-    Batch, CallTree, Counters, Frame, Node, Observation, Process, Profile, Recording, Thread,
-    Weights,
+    Batch, CallTree, Counters, Frame, Node, Observation, Process, Profile, Recording, Seen, Thread,
 };
 
 /// What is wrong with a batch. Positions count from the start of the recording, as the ids do.
@@ -61,7 +60,7 @@ pub enum BatchError {
     /// An id no longer fits.
     #[error("more entries than 32 bits can number")]
     TooMany,
-    /// The sum of all times, or of all samples, no longer fits.
+    /// The sum of all times, or of all samples, no longer fits, on whichever clock.
     #[error("more time than 64 bits can hold")]
     TooMuch,
 }
@@ -71,7 +70,7 @@ pub enum BatchError {
 pub struct Builder {
     profile: Profile,
     /// What was seen so far. Checked here, so that no sum over a profile can overflow.
-    total: Weights,
+    total: Seen,
     elapsed_ns: u64,
 }
 
@@ -87,7 +86,7 @@ impl Builder {
                 functions: Vec::new(),
                 tree: CallTree::default(),
             },
-            total: Weights::default(),
+            total: Seen::default(),
             elapsed_ns: 0,
         }
     }
@@ -106,10 +105,10 @@ impl Builder {
             profile.threads[thread.index()].name.clone_from(name);
         }
         for node in &batch.nodes {
-            profile.tree.push(*node, Weights::default());
+            profile.tree.push(*node, Seen::default());
         }
-        for seen in &batch.observations {
-            profile.tree.observe(seen.node, seen.weights());
+        for observation in &batch.observations {
+            profile.tree.observe(observation.node, observation.seen());
         }
         profile.recording.counters = batch.counters;
         self.elapsed_ns = batch.elapsed;
@@ -144,7 +143,7 @@ impl Builder {
     }
 
     /// What was seen so far with this batch, when nothing is wrong with it.
-    fn check(&self, batch: &Batch) -> Result<Weights, BatchError> {
+    fn check(&self, batch: &Batch) -> Result<Seen, BatchError> {
         let profile = &self.profile;
         let functions = count(&profile.functions, &batch.functions)?;
         let threads = count(&profile.threads, &batch.threads)?;
@@ -170,12 +169,13 @@ impl Builder {
             check_node(first_node + index, *node, functions, threads)?;
         }
         let mut total = self.total;
-        for seen in &batch.observations {
-            if seen.node.index() >= nodes {
-                return Err(BatchError::UnknownNode { node: seen.node.0 });
+        for observation in &batch.observations {
+            let node = observation.node;
+            if node.index() >= nodes {
+                return Err(BatchError::UnknownNode { node: node.0 });
             }
             total = total
-                .checked_add(seen.weights())
+                .checked_add(observation.seen())
                 .ok_or(BatchError::TooMuch)?;
         }
         Ok(total)
@@ -183,8 +183,8 @@ impl Builder {
 }
 
 impl Observation {
-    fn weights(&self) -> Weights {
-        Weights {
+    fn seen(&self) -> Seen {
+        Seen {
             nanoseconds: self.nanoseconds,
             samples: self.samples,
         }

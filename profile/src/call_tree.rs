@@ -5,7 +5,7 @@
 //! columns in order sees parents first, a pass in reverse sees children first, and no question
 //! needs recursion, however deep the stacks are.
 
-use crate::{Frame, FunctionId, Node, NodeId, ThreadId, Weights};
+use crate::{Clock, Frame, FunctionId, Node, NodeId, Seen, ThreadId, Weights};
 
 /// In the column of parents: the node is the foot of a thread.
 const NO_PARENT: u32 = u32::MAX;
@@ -17,7 +17,9 @@ pub struct CallTree {
     /// The thread where there is no parent, else the function.
     subjects: Vec<u32>,
     lines: Vec<u32>,
-    own: Vec<Weights>,
+    own: Vec<Seen>,
+    /// What weighs; all others are kept.
+    clock: Clock,
 }
 
 impl CallTree {
@@ -62,6 +64,12 @@ impl CallTree {
         }
     }
 
+    /// The clock whose time and samples all weights of the tree are.
+    #[must_use]
+    pub fn clock(&self) -> Clock {
+        self.clock
+    }
+
     /// What was seen with this node on top of the stack.
     ///
     /// # Panics
@@ -69,6 +77,16 @@ impl CallTree {
     /// When the node is not of this tree.
     #[must_use]
     pub fn own(&self, id: NodeId) -> Weights {
+        self.seen(id).on(self.clock)
+    }
+
+    /// What was seen with this node on top of the stack, on all clocks.
+    ///
+    /// # Panics
+    ///
+    /// When the node is not of this tree.
+    #[must_use]
+    pub fn seen(&self, id: NodeId) -> Seen {
         self.own[id.index()]
     }
 
@@ -77,7 +95,7 @@ impl CallTree {
     pub fn total(&self) -> Weights {
         let mut total = Weights::default();
         for own in &self.own {
-            total += *own;
+            total += own.on(self.clock);
         }
         total
     }
@@ -85,14 +103,15 @@ impl CallTree {
     /// Per node: what was seen with it anywhere on the stack.
     #[must_use]
     pub fn totals(&self) -> Vec<Weights> {
-        subtree_totals(&self.own, |index| match self.parents[index] {
+        let own = self.own.iter().map(|own| own.on(self.clock)).collect();
+        subtree_totals(own, |index| match self.parents[index] {
             NO_PARENT => None,
             parent => Some(parent as usize),
         })
     }
 
     /// Adds a node whose references the caller has checked.
-    pub(crate) fn push(&mut self, node: Node, own: Weights) -> NodeId {
+    pub(crate) fn push(&mut self, node: Node, own: Seen) -> NodeId {
         let id = NodeId::from_index(self.len());
         let (subject, line) = match node.frame {
             Frame::Thread(thread) => (thread.0, 0),
@@ -105,18 +124,23 @@ impl CallTree {
         id
     }
 
+    /// Makes all weights those of another clock.
+    pub(crate) fn choose(&mut self, clock: Clock) {
+        self.clock = clock;
+    }
+
     /// Adds to what was seen at a node that the caller has checked.
-    pub(crate) fn observe(&mut self, id: NodeId, weights: Weights) {
-        self.own[id.index()] += weights;
+    pub(crate) fn observe(&mut self, id: NodeId, seen: Seen) {
+        self.own[id.index()] += seen;
     }
 }
 
 /// Sums each node's weights over its subtree; parents come before their children.
 pub(crate) fn subtree_totals(
-    own: &[Weights],
+    own: Vec<Weights>,
     parent: impl Fn(usize) -> Option<usize>,
 ) -> Vec<Weights> {
-    let mut totals = own.to_vec();
+    let mut totals = own;
     for index in (0..totals.len()).rev() {
         if let Some(parent) = parent(index) {
             let total = totals[index];
@@ -129,13 +153,14 @@ pub(crate) fn subtree_totals(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Clocks;
 
     #[test]
     fn totals_of_a_deep_chain() {
         let mut tree = CallTree::default();
-        let one = Weights {
-            nanoseconds: 1,
-            samples: 1,
+        let one = Seen {
+            nanoseconds: Clocks::of_wall(1),
+            samples: Clocks::of_wall(1),
         };
         let mut parent = tree.push(
             Node {

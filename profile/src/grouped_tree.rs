@@ -74,7 +74,7 @@ impl GroupedTree {
     /// Per node: what was seen with it anywhere on the stack.
     #[must_use]
     pub fn totals(&self) -> Vec<Weights> {
-        subtree_totals(&self.own, |node| self.parent(node))
+        subtree_totals(self.own.clone(), |node| self.parent(node))
     }
 
     /// The children of every node, in the order of their keys.
@@ -120,12 +120,19 @@ impl Children {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{FunctionId, Node, NodeId, ThreadId};
+    use crate::{Clocks, FunctionId, Node, NodeId, Seen, ThreadId};
 
     fn weigh(samples: u64) -> Weights {
         Weights {
             nanoseconds: samples * 10,
             samples,
+        }
+    }
+
+    fn seen(samples: u64) -> Seen {
+        Seen {
+            nanoseconds: Clocks::of_wall(samples * 10),
+            samples: Clocks::of_wall(samples),
         }
     }
 
@@ -142,13 +149,13 @@ mod tests {
             parent: None,
             frame: Frame::Thread(ThreadId(thread)),
         };
-        tree.push(thread(0), weigh(0));
-        tree.push(thread(1), weigh(5));
-        tree.push(call(0, 7, 1), weigh(1));
-        tree.push(call(1, 7, 2), weigh(2));
-        tree.push(call(2, 3, 9), weigh(4));
-        tree.push(call(3, 3, 9), weigh(8));
-        tree.push(call(3, 2, 9), weigh(16));
+        tree.push(thread(0), seen(0));
+        tree.push(thread(1), seen(5));
+        tree.push(call(0, 7, 1), seen(1));
+        tree.push(call(1, 7, 2), seen(2));
+        tree.push(call(2, 3, 9), seen(4));
+        tree.push(call(3, 3, 9), seen(8));
+        tree.push(call(3, 2, 9), seen(16));
         tree
     }
 

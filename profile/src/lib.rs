@@ -6,6 +6,7 @@
 mod batch;
 mod builder;
 mod call_tree;
+mod clocks;
 mod grouped_tree;
 mod ids;
 mod names;
@@ -17,6 +18,7 @@ mod weights;
 pub use batch::{Batch, Counters, Frame, Function, Node, Observation, Process, Thread};
 pub use builder::{BatchError, Builder};
 pub use call_tree::CallTree;
+pub use clocks::{Clock, Clocks, Measured, NotMeasured, Seen};
 pub use grouped_tree::{Children, GroupedTree};
 pub use ids::{FunctionId, NodeId, ThreadId};
 pub use names::{escape, push_escaped};

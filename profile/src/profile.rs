@@ -1,7 +1,8 @@
 //! A finished recording.
 
 use crate::{
-    CallTree, Counters, Frame, Function, FunctionId, Node, NodeId, Process, Thread, ThreadId,
+    CallTree, Clock, Counters, Frame, Function, FunctionId, Measured, Node, NodeId, NotMeasured,
+    Process, Thread, ThreadId,
 };
 
 /// What was recorded, and how.
@@ -23,6 +24,8 @@ pub struct Recording {
     pub counters: Counters,
     /// What recorded it: `sampling`, or `sampling, blocking`.
     pub collector: String,
+    /// Which clocks it measured.
+    pub measured: Measured,
 }
 
 /// A finished recording: what was seen, and of what. Made by [`Builder`](crate::Builder).
@@ -66,7 +69,27 @@ impl Profile {
         &self.tree
     }
 
-    /// Whether nothing was seen: no sample and no time.
+    /// The clock whose time and samples all weights of the tree are; all that is derived from
+    /// the profile follows it. A recording starts with that of the wall.
+    #[must_use]
+    pub fn clock(&self) -> Clock {
+        self.tree.clock()
+    }
+
+    /// The same recording by another clock. Nothing is lost: the others can still be chosen.
+    ///
+    /// # Errors
+    ///
+    /// When the recording did not measure it.
+    pub fn with_clock(mut self, clock: Clock) -> Result<Profile, NotMeasured> {
+        if !self.recording.measured.has(clock) {
+            return Err(NotMeasured(clock));
+        }
+        self.tree.choose(clock);
+        Ok(self)
+    }
+
+    /// Whether nothing was seen: no sample and no time on the chosen clock.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.tree.total().is_zero()
@@ -83,6 +106,7 @@ impl Profile {
             functions: Vec::new(),
             tree: CallTree::default(),
         };
+        kept.tree.choose(self.clock());
         let threads: Vec<Option<ThreadId>> = self
             .threads
             .iter()
@@ -118,7 +142,7 @@ impl Profile {
                 // The tree holds neither a thread with a parent nor a call without one.
                 (Some(_), Frame::Thread(_)) | (None, Frame::Call { .. }) => None,
             };
-            nodes.push(moved.map(|node| kept.tree.push(node, self.tree.own(id))));
+            nodes.push(moved.map(|node| kept.tree.push(node, self.tree.seen(id))));
         }
         kept
     }

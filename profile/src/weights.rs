@@ -2,11 +2,11 @@
 
 use std::ops::AddAssign;
 
-/// What was measured at a place. The [`Builder`](crate::Builder) sees to it that the sum over all of
+/// What the chosen [`Clock`](crate::Clock) says of a place. The [`Builder`](crate::Builder) sees to it that the sum over all of
 /// a profile fits, and so that of any part does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Weights {
-    /// Wall-clock time, in nanoseconds.
+    /// Time, in nanoseconds.
     pub nanoseconds: u64,
     /// Samples that were seen there.
     pub samples: u64,
@@ -17,15 +17,6 @@ impl Weights {
     #[must_use]
     pub fn is_zero(self) -> bool {
         self == Self::default()
-    }
-
-    /// The sum, where it fits.
-    #[must_use]
-    pub fn checked_add(self, other: Self) -> Option<Self> {
-        Some(Self {
-            nanoseconds: self.nanoseconds.checked_add(other.nanoseconds)?,
-            samples: self.samples.checked_add(other.samples)?,
-        })
     }
 }
 

@@ -64,6 +64,8 @@ mod tests {
     use std::ffi::OsString;
     use std::time::Duration;
 
+    use pystrobe_profile::Clock;
+
     use super::*;
     use crate::args::{Cli, Request};
 
@@ -96,6 +98,8 @@ mod tests {
         assert_eq!(options.recording.duration, None);
         assert_eq!(options.recording.interval, Duration::from_millis(1));
         assert!(!options.recording.blocking && !options.recording.quiet);
+        assert!(options.recording.gc);
+        assert_eq!(options.output.clock, None);
         assert!(!options.output.threads && !options.output.lines);
         assert!(options.output.only_threads.is_empty());
         assert_eq!(options.output.open_with, None);
@@ -119,6 +123,36 @@ mod tests {
         );
         let opened: Vec<OsString> = options.output.open_with.unwrap().command().collect();
         assert_eq!(opened, ["cat", "a.pstats"]);
+    }
+
+    #[test]
+    fn clocks() {
+        let clock = |typed: &str| parsed(&format!("1 {typed}")).map(|options| options.output.clock);
+        for (typed, expected) in [
+            ("--mode wall", Clock::Wall),
+            ("--idle", Clock::Wall),
+            ("--no-idle", Clock::Active),
+            ("--mode wall --no-idle", Clock::Active),
+            ("--no-idle --idle", Clock::Wall),
+            ("--idle --no-idle", Clock::Active),
+            ("--mode cpu", Clock::Cpu),
+            ("--mode gil", Clock::Gil),
+            ("--mode exception", Clock::Exception),
+        ] {
+            assert_eq!(clock(typed), Ok(Some(expected)), "{typed}");
+        }
+        assert!(clock("--mode active").is_err());
+        for typed in ["--mode cpu --no-idle", "--mode gil --idle"] {
+            assert!(clock(typed).unwrap_err().contains("wall time"), "{typed}");
+        }
+    }
+
+    #[test]
+    fn the_last_word_on_garbage_collection_counts() {
+        for (typed, expected) in [("--gc", true), ("--no-gc", false), ("--no-gc --gc", true)] {
+            let options = parsed(&format!("1 {typed}")).unwrap();
+            assert_eq!(options.recording.gc, expected, "{typed}");
+        }
     }
 
     #[test]

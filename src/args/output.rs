@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, ValueEnum};
 use pystrobe_exporters::{Format, PstatsFlavor};
+use pystrobe_profile::Clock;
 
 use crate::errors::Failure;
 
@@ -29,6 +30,21 @@ pub(super) struct OutputArgs {
     /// says otherwise.
     #[arg(short, long, value_parser = format())]
     format: Option<Format>,
+
+    /// Which time counts [default: wall; for convert, what the input shows]
+    ///
+    /// A recording measures all of them at once. A pstats file shows the one that is chosen here and keeps the
+    /// others, so that `convert --mode` can choose again.
+    #[arg(long, value_name = "CLOCK", value_enum)]
+    mode: Option<Mode>,
+
+    /// Wall time counts also while a thread waits; this is the default
+    #[arg(long, overrides_with = "no_idle")]
+    idle: bool,
+
+    /// Wall time does not count while a thread waits: in a system call, for a lock, or for the GIL
+    #[arg(long, overrides_with = "idle")]
+    no_idle: bool,
 
     /// Keep threads apart in flame graphs and folded stacks
     #[arg(long)]
@@ -54,6 +70,19 @@ pub(super) struct OutputArgs {
     open_with: Option<Words>,
 }
 
+/// The values of `--mode`.
+#[derive(ValueEnum, Debug, Clone, Copy)]
+enum Mode {
+    /// Time that passed
+    Wall,
+    /// Time on a CPU
+    Cpu,
+    /// Time with the GIL held
+    Gil,
+    /// Time in which an exception was being handled
+    Exception,
+}
+
 /// The values of `--pstats-flavor`.
 #[derive(ValueEnum, Debug, Clone, Copy)]
 enum Flavor {
@@ -69,6 +98,8 @@ enum Flavor {
 pub(crate) struct OutputOptions {
     /// The outputs in the order in which they were typed; at least one, at most one of them stdout.
     pub(crate) outputs: Vec<OutputSpec>,
+    /// Which time counts; where nobody said, wall time, or what a file shows already.
+    pub(crate) clock: Option<Clock>,
     /// Threads are kept apart in flame graphs and stacks.
     pub(crate) threads: bool,
     /// Only threads of these names or thread ids; all where empty.
@@ -117,10 +148,11 @@ impl OutputArgs {
     ///
     /// # Errors
     ///
-    /// Where a format does not follow from a name, where stdout is asked for twice, where a `-f` has nothing
-    /// to act on, and where `--open-with` has no file.
+    /// Where a format does not follow from a name, where stdout is asked for twice, where a `-f` or
+    /// `--no-idle` has nothing to act on, and where `--open-with` has no file.
     pub(super) fn into_options(self) -> Result<OutputOptions, Failure> {
         let outputs = plan(&self.output, self.format)?;
+        let clock = clock(self.mode, self.idle, self.no_idle)?;
         let open_with = match self.open_with {
             None => None,
             Some(Words(words)) => Some(OpenWith {
@@ -130,6 +162,7 @@ impl OutputArgs {
         };
         Ok(OutputOptions {
             outputs,
+            clock,
             threads: self.threads,
             only_threads: self.thread,
             lines: self.lines,
@@ -140,6 +173,25 @@ impl OutputArgs {
             open_with,
         })
     }
+}
+
+/// The clock that was asked for, where one was.
+fn clock(mode: Option<Mode>, idle: bool, no_idle: bool) -> Result<Option<Clock>, Failure> {
+    let clock = match mode {
+        None | Some(Mode::Wall) if no_idle => Clock::Active,
+        None if !idle => return Ok(None),
+        None | Some(Mode::Wall) => Clock::Wall,
+        Some(_) if idle || no_idle => {
+            return Err(Failure::usage(
+                "--idle and --no-idle choose what counts in wall time, and another clock is asked for",
+                "leave out one of them, or --mode",
+            ));
+        }
+        Some(Mode::Cpu) => Clock::Cpu,
+        Some(Mode::Gil) => Clock::Gil,
+        Some(Mode::Exception) => Clock::Exception,
+    };
+    Ok(Some(clock))
 }
 
 /// Gives every output its format.

@@ -33,6 +33,14 @@ pub(super) struct RecordingArgs {
     #[arg(long)]
     blocking: bool,
 
+    /// Show garbage collection as a frame <GC>, on top of the function that it interrupts; this is the default
+    #[arg(long, overrides_with = "no_gc")]
+    gc: bool,
+
+    /// Charge garbage collection to the function that it interrupts
+    #[arg(long, overrides_with = "gc")]
+    no_gc: bool,
+
     /// No progress and no summary on stderr; errors stay
     #[arg(short, long)]
     quiet: bool,
@@ -47,6 +55,8 @@ pub(crate) struct RecordingOptions {
     pub(crate) interval: Duration,
     /// Whether the target is stopped for each sample.
     pub(crate) blocking: bool,
+    /// Whether garbage collection is a frame of its own.
+    pub(crate) gc: bool,
     /// No progress, no summary.
     pub(crate) quiet: bool,
 }
@@ -58,6 +68,7 @@ impl RecordingArgs {
             duration: self.duration,
             interval: self.rate,
             blocking: self.blocking,
+            gc: self.gc || !self.no_gc,
             quiet: self.quiet,
         }
     }

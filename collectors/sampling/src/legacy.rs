@@ -8,7 +8,8 @@ use std::time::Duration;
 use py_spy::config::{Config, LineNo, LockingStrategy};
 use py_spy::{PythonSpy, StackTrace};
 use pystrobe_profile::{
-    Batch, Counters, Frame, Function, FunctionId, Node, NodeId, Observation, Thread, ThreadId,
+    Batch, Clocks, Counters, Frame, Function, FunctionId, Node, NodeId, Observation, Thread,
+    ThreadId,
 };
 use rustc_hash::FxHashMap;
 
@@ -106,8 +107,8 @@ impl LegacySampler {
             if !trace.frames.is_empty() {
                 self.batch.observations.push(Observation {
                     node,
-                    nanoseconds: nanoseconds(weight),
-                    samples: 1,
+                    nanoseconds: Clocks::of_wall(nanoseconds(weight)),
+                    samples: Clocks::of_wall(1),
                 });
             }
         }

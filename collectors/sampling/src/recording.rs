@@ -45,6 +45,8 @@ pub struct Options {
     pub duration: Option<Duration>,
     /// Stop the target for each sample.
     pub blocking: bool,
+    /// Show garbage collection as a frame `<GC>` on top of the stack.
+    pub gc: bool,
 }
 
 /// Why a recording ended.

@@ -5,7 +5,7 @@
 //! its samples are one observation that grows.
 
 use pystrobe_profile::{
-    Batch, Counters, Frame, FunctionId, Node, NodeId, Observation, Thread, ThreadId,
+    Batch, Clocks, Counters, Frame, FunctionId, Node, NodeId, Observation, Thread, ThreadId,
 };
 use rustc_hash::FxHashMap;
 
@@ -135,8 +135,8 @@ impl<M: RemoteMemory> Sampler<M> {
                         path: Vec::new(),
                         pending: Observation {
                             node: foot,
-                            nanoseconds: 0,
-                            samples: 0,
+                            nanoseconds: Clocks::default(),
+                            samples: Clocks::default(),
                         },
                         key: stack.key,
                         name: None,
@@ -148,7 +148,7 @@ impl<M: RemoteMemory> Sampler<M> {
             // When the thread went from one place to the other is not known: half of the time since the sample before is
             // given to each. To give all to the later one would favour whatever follows stacks that take long to read.
             let share = if track.sample + 1 == self.counters.taken {
-                track.pending.nanoseconds += weight / 2;
+                track.pending.nanoseconds += Clocks::of_wall(weight / 2);
                 weight - weight / 2
             } else {
                 weight
@@ -164,12 +164,12 @@ impl<M: RemoteMemory> Sampler<M> {
                 push(&mut self.batch.observations, track.pending);
                 track.pending = Observation {
                     node,
-                    nanoseconds: 0,
-                    samples: 0,
+                    nanoseconds: Clocks::default(),
+                    samples: Clocks::default(),
                 };
             }
-            track.pending.nanoseconds += share;
-            track.pending.samples += 1;
+            track.pending.nanoseconds += Clocks::of_wall(share);
+            track.pending.samples += Clocks::of_wall(1);
         }
         self.tracks = tracks;
         if self.batch.observations.len() >= COMPACT_AT {
@@ -184,8 +184,8 @@ impl<M: RemoteMemory> Sampler<M> {
             push(&mut self.batch.observations, track.pending);
             track.pending = Observation {
                 node: track.pending.node,
-                nanoseconds: 0,
-                samples: 0,
+                nanoseconds: Clocks::default(),
+                samples: Clocks::default(),
             };
         }
         self.batch
@@ -336,14 +336,14 @@ fn part<M: RemoteMemory>(
 }
 
 fn push(observations: &mut Vec<Observation>, observation: Observation) {
-    if observation.samples > 0 || observation.nanoseconds > 0 {
+    if observation.samples.wall > 0 || observation.nanoseconds.wall > 0 {
         observations.push(observation);
     }
 }
 
 /// Puts observations of the same node together.
 fn compact(observations: &mut Vec<Observation>) {
-    let mut by_node: FxHashMap<NodeId, (u64, u64)> = FxHashMap::default();
+    let mut by_node: FxHashMap<NodeId, (Clocks, Clocks)> = FxHashMap::default();
     for seen in observations.drain(..) {
         let (nanoseconds, samples) = by_node.entry(seen.node).or_default();
         *nanoseconds += seen.nanoseconds;

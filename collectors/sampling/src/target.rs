@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use pystrobe_profile::Measured;
+
 use crate::attach_error::AttachError;
 use crate::discovery::{self, Interpreter};
 use crate::process;
@@ -60,6 +62,12 @@ impl Target {
     #[must_use]
     pub fn python(&self) -> &str {
         &self.interpreter.python
+    }
+
+    /// Which clocks a recording of it measures.
+    #[must_use]
+    pub fn measured(&self) -> Measured {
+        Measured::default()
     }
 
     /// Whether the interpreter is so old that it can only be read while it is paused: 2.7 and 3.3 to 3.7.

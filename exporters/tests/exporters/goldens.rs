@@ -3,10 +3,10 @@
 use std::path::PathBuf;
 
 use pystrobe_exporters::{ExportError, Format, PstatsFlavor, Style, write, write_table};
-use pystrobe_profile::StatsTable;
+use pystrobe_profile::{Clock, Profile, StatsTable};
 
 use crate::recorder::{function, record, thread};
-use crate::sample::{profile, written};
+use crate::sample::{by_all_clocks, profile, written};
 
 /// Compares with a file of expected output.
 fn golden(name: &str, found: &str) {
@@ -21,6 +21,10 @@ fn golden(name: &str, found: &str) {
         found, expected,
         "{name} differs; PYSTROBE_BLESS=1 accepts what was found"
     );
+}
+
+fn text_of(profile: &Profile, format: Format) -> String {
+    String::from_utf8(written(profile, format, &Style::default())).unwrap()
 }
 
 fn text(format: Format, style: &Style) -> String {
@@ -72,6 +76,38 @@ fn flamegraph() {
 }
 
 #[test]
+fn other_clocks_are_named() {
+    for clock in [Clock::Wall, Clock::Active, Clock::Cpu, Clock::Gil] {
+        let profile = by_all_clocks().with_clock(clock).unwrap();
+        let (table, svg) = (
+            text_of(&profile, Format::Table),
+            text_of(&profile, Format::Flamegraph),
+        );
+        match clock {
+            Clock::Wall => {
+                assert_eq!(table, text(Format::Table, &Style::default()));
+                assert_eq!(svg, text(Format::Flamegraph, &Style::default()));
+            }
+            clock => {
+                let name = clock.name();
+                let header = table.lines().next().unwrap();
+                assert!(header.contains(&format!("own {name} s")), "{header}");
+                assert!(header.contains(&format!("cum {name} s")), "{header}");
+                let seconds = profile.tree().total().nanoseconds as f64 / 1e9;
+                assert!(svg.contains(&format!("{seconds:.2} s of {name} time")));
+            }
+        }
+        // One thread only waits: by the other clocks there is nothing of it.
+        let sleeps = clock == Clock::Wall;
+        for format in [Format::Table, Format::Flamegraph, Format::Folded] {
+            assert_eq!(text_of(&profile, format).contains("time.sleep"), sleeps);
+        }
+    }
+    let cpu = by_all_clocks().with_clock(Clock::Cpu).unwrap();
+    golden("cpu.table", &text_of(&cpu, Format::Table));
+}
+
+#[test]
 fn flamegraphs_do_not_change_from_run_to_run() {
     let svg = || text(Format::Flamegraph, &Style::default());
     assert_eq!(svg(), svg());
@@ -80,11 +116,14 @@ fn flamegraphs_do_not_change_from_run_to_run() {
 #[test]
 fn nothing_sampled_is_an_error() {
     let empty = record(&[function("a.py", 1, "f", "")], &[thread("", 1)], &[]);
-    for format in Format::ALL {
-        let mut out = Vec::new();
-        let error = write(&empty, format, &Style::default(), &mut out).unwrap_err();
-        assert!(matches!(error, ExportError::Empty), "{format}: {error}");
-        assert!(out.is_empty());
+    let no_exceptions = by_all_clocks().with_clock(Clock::Exception).unwrap();
+    for profile in [empty, no_exceptions] {
+        for format in Format::ALL {
+            let mut out = Vec::new();
+            let error = write(&profile, format, &Style::default(), &mut out).unwrap_err();
+            assert!(matches!(error, ExportError::Empty), "{format}: {error}");
+            assert!(out.is_empty());
+        }
     }
     let error = write_table(
         &StatsTable::default(),

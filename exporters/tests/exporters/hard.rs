@@ -3,7 +3,8 @@
 use proptest::prelude::*;
 use pystrobe_exporters::{Format, PstatsFlavor, Style, read_pstats};
 use pystrobe_profile::{
-    Batch, Builder, Frame, FunctionId, Node, NodeId, Observation, Profile, StatsTable, ThreadId,
+    Batch, Builder, Clocks, Frame, FunctionId, Node, NodeId, Observation, Profile, StatsTable,
+    ThreadId,
 };
 
 use crate::recorder::{Sample, function, process, record, recording, thread};
@@ -34,12 +35,12 @@ fn deep(depth: u32) -> Profile {
         });
         batch.observations.push(Observation {
             node: NodeId(level),
-            nanoseconds: if level == depth {
+            nanoseconds: Clocks::of_wall(if level == depth {
                 5_000_000_000
             } else {
                 1_000_000
-            },
-            samples: 1,
+            }),
+            samples: Clocks::of_wall(1),
         });
     }
     let mut builder = Builder::new(vec![process()]);

@@ -1,9 +1,9 @@
 //! The profile that the goldens show.
 
 use pystrobe_exporters::{Format, Style, write};
-use pystrobe_profile::{Function, Profile};
+use pystrobe_profile::{Clocks, Function, Measured, Profile, Seen, Thread};
 
-use crate::recorder::{Sample, function, record, thread};
+use crate::recorder::{Sample, function, record, record_clocks, thread};
 
 pub(crate) fn functions() -> Vec<Function> {
     vec![
@@ -30,32 +30,77 @@ pub(crate) fn functions() -> Vec<Function> {
 
 /// A program with recursion, two threads that start alike, and names that try to break a format.
 pub(crate) fn profile() -> Profile {
+    record(&functions(), &threads(), &samples())
+}
+
+/// The same program by all clocks: one thread computes, one sleeps without the GIL, one waits for it; no
+/// exception was ever handled.
+pub(crate) fn by_all_clocks() -> Profile {
+    let seen = |sample: &Sample| {
+        let clocks = |wall: u64| match sample.thread {
+            0 => Clocks {
+                wall,
+                cpu: wall * 3 / 4,
+                gil: wall,
+                ..Clocks::default()
+            },
+            1 => Clocks {
+                wall,
+                waiting: wall,
+                ..Clocks::default()
+            },
+            _ => Clocks {
+                wall,
+                cpu: wall / 4,
+                gil: wall / 4,
+                waiting: wall / 2,
+                ..Clocks::default()
+            },
+        };
+        Seen {
+            nanoseconds: clocks(sample.nanoseconds),
+            samples: clocks(sample.samples),
+        }
+    };
+    let samples: Vec<_> = samples()
+        .into_iter()
+        .map(|sample| (sample.clone(), seen(&sample)))
+        .collect();
+    let measured = Measured {
+        cpu: true,
+        gil: true,
+        exception: true,
+        waiting: true,
+    };
+    record_clocks(&functions(), &threads(), &samples, measured)
+}
+
+fn threads() -> [Thread; 3] {
+    [
+        thread("MainThread", 100),
+        thread("worker", 101),
+        thread("worker", 102),
+    ]
+}
+
+fn samples() -> Vec<Sample> {
     let sample = |thread, stack: &[(usize, u32)], microseconds: u64| Sample {
         thread,
         stack: stack.to_vec(),
         nanoseconds: microseconds * 1000 + 300,
         samples: microseconds.div_ceil(1000),
     };
-    let threads = [
-        thread("MainThread", 100),
-        thread("worker", 101),
-        thread("worker", 102),
-    ];
-    record(
-        &functions(),
-        &threads,
-        &[
-            sample(0, &[(0, 3)], 1_500),
-            sample(0, &[(0, 30), (1, 11), (2, 21)], 250_000),
-            sample(0, &[(0, 30), (1, 12), (2, 22), (2, 21)], 500_000),
-            sample(0, &[(0, 30), (1, 11), (2, 22), (2, 22), (2, 21)], 125_000),
-            sample(0, &[(0, 30), (1, 14), (3, 4)], 60_000),
-            sample(0, &[(0, 31), (7, 6)], 12_000),
-            sample(1, &[(4, 1010), (5, 7), (6, 0)], 700_000),
-            sample(2, &[(4, 1010), (2, 21)], 300_000),
-            sample(2, &[], 40),
-        ],
-    )
+    vec![
+        sample(0, &[(0, 3)], 1_500),
+        sample(0, &[(0, 30), (1, 11), (2, 21)], 250_000),
+        sample(0, &[(0, 30), (1, 12), (2, 22), (2, 21)], 500_000),
+        sample(0, &[(0, 30), (1, 11), (2, 22), (2, 22), (2, 21)], 125_000),
+        sample(0, &[(0, 30), (1, 14), (3, 4)], 60_000),
+        sample(0, &[(0, 31), (7, 6)], 12_000),
+        sample(1, &[(4, 1010), (5, 7), (6, 0)], 700_000),
+        sample(2, &[(4, 1010), (2, 21)], 300_000),
+        sample(2, &[], 40),
+    ]
 }
 
 /// What `write` writes.

@@ -3,9 +3,9 @@
 use std::path::PathBuf;
 
 use pystrobe_exporters::{Format, Style, read_pstats};
-use pystrobe_profile::StatsTable;
+use pystrobe_profile::{Clock, Clocks, Measured, NodeId, Profile, StatsTable};
 
-use crate::sample::{profile, written};
+use crate::sample::{by_all_clocks, profile, written};
 
 const START: &[u8] = b"pystrobe<";
 
@@ -74,9 +74,9 @@ fn bytes_of_others_are_no_trailer() {
 fn a_newer_version_is_told() {
     let (mut bytes, _) = split();
     let version = bytes.len() - 9 - 4;
-    bytes[version] = 2;
+    bytes[version] = 3;
     let problem = read_pstats(&bytes).unwrap().trailer_problem.unwrap();
-    assert!(problem.contains("newer pystrobe (version 2,"), "{problem}");
+    assert!(problem.contains("newer pystrobe (version 3,"), "{problem}");
 }
 
 /// A trailer with this payload.
@@ -87,7 +87,7 @@ fn with_payload(json: &[u8]) -> Vec<u8> {
     bytes.extend_from_slice(START);
     bytes.extend_from_slice(&payload);
     bytes.extend_from_slice(&(payload.len() as u64).to_le_bytes());
-    bytes.extend_from_slice(&1u32.to_le_bytes());
+    bytes.extend_from_slice(&2u32.to_le_bytes());
     bytes.extend_from_slice(b">pystrobe");
     bytes
 }
@@ -128,6 +128,25 @@ fn forged_payloads() {
         ),
         (good.replace("[0,5]", "[0,-5]"), "expected u64"),
         (good.replace("\"line\"", "\"lime\""), "missing field `line`"),
+        (
+            good.replace('}', r#","cpu":{"nanoseconds":[0],"samples":[0,1]}}"#),
+            "damaged",
+        ),
+        (
+            good.replace('}', r#","cpu":{"nanoseconds":[0,1],"samples":[0]}}"#),
+            "damaged",
+        ),
+        (
+            good.replace('}', r#","cpu":{"nanoseconds":[0,1]}}"#),
+            "missing field `samples`",
+        ),
+        (
+            good.replace(
+                '}',
+                r#","gil":{"nanoseconds":[1,18446744073709551615],"samples":[0,1]}}"#,
+            ),
+            "more time than 64 bits",
+        ),
         ("[[[[[[[[".repeat(1000), "damaged"),
     ] {
         let file = read_pstats(&with_payload(payload(&bad).as_bytes())).unwrap();
@@ -136,18 +155,99 @@ fn forged_payloads() {
         assert!(problem.contains(wanted), "{problem}");
         assert!(!problem.contains('\n'), "{problem}");
     }
+    for (clock, wanted) in [
+        ("cpu", "cpu time was not measured"),
+        ("sidereal", "damaged"),
+    ] {
+        let payload = payload(good).replace(
+            r#""skipped":0"#,
+            &format!(r#""skipped":0,"clock":"{clock}""#),
+        );
+        let file = read_pstats(&with_payload(payload.as_bytes())).unwrap();
+        let problem = file.trailer_problem.unwrap();
+        assert!(problem.contains(wanted), "{problem}");
+    }
 }
 
-/// A file of version 1 stays readable for ever. Never bless this one again: when the format changes,
-/// it gets a new version and a new file.
 #[test]
-fn version_1() {
-    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/data/version-1.pstats");
+fn every_clock_is_kept_whichever_the_table_shows() {
+    for clock in Clock::ALL {
+        if clock == Clock::Exception {
+            continue;
+        }
+        let profile = by_all_clocks().with_clock(clock).unwrap();
+        let file = read_pstats(&written(&profile, Format::Pstats, &Style::default())).unwrap();
+        assert_eq!(file.trailer_problem, None);
+        assert_eq!(file.table, StatsTable::of(&profile));
+        let read = file.profile.unwrap();
+        assert_eq!(read, profile);
+        // And so another one can be chosen, exactly.
+        let again = read.with_clock(Clock::Gil).unwrap();
+        let at_once = by_all_clocks().with_clock(Clock::Gil).unwrap();
+        for format in Format::ALL {
+            let write = |profile| written(profile, format, &Style::default());
+            assert!(write(&again) == write(&at_once), "{format}");
+        }
+    }
+}
+
+#[test]
+fn only_what_was_measured_is_told() {
+    for measured in [
+        Measured::default(),
+        Measured {
+            gil: true,
+            ..Measured::default()
+        },
+    ] {
+        let nodes =
+            r#"{"up":[0,1],"subject":[0,0],"line":[0,1],"nanoseconds":[0,5],"samples":[0,1]}"#;
+        let gil = r#","gil":{"nanoseconds":[0,3],"samples":[0,1]}}"#;
+        let nodes = match measured.gil {
+            true => nodes.replace('}', gil),
+            false => nodes.to_owned(),
+        };
+        let file = read_pstats(&with_payload(payload(&nodes).as_bytes())).unwrap();
+        let profile = file.profile.unwrap();
+        assert_eq!(profile.recording().measured, measured);
+        let seen = Clocks {
+            wall: 5,
+            gil: if measured.gil { 3 } else { 0 },
+            ..Clocks::default()
+        };
+        assert_eq!(profile.tree().seen(NodeId(1)).nanoseconds, seen);
+        let again = read_pstats(&written(&profile, Format::Pstats, &Style::default())).unwrap();
+        assert_eq!(again.profile, Some(profile));
+    }
+}
+
+/// A file of an older version stays readable for ever. Never bless one again: when the format changes,
+/// it gets a new version and a new file.
+fn stays_readable(name: &str, expected: &Profile) {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/data")
+        .join(name);
     if std::env::var_os("PYSTROBE_BLESS").is_some_and(|bless| bless == "1") && !path.exists() {
-        std::fs::write(&path, split().0).unwrap();
+        std::fs::write(&path, written(expected, Format::Pstats, &Style::default())).unwrap();
     }
     let file = read_pstats(&std::fs::read(&path).unwrap()).unwrap();
     assert_eq!(file.trailer_problem, None);
-    assert_eq!(file.profile, Some(profile()));
-    assert_eq!(file.table, StatsTable::of(&profile()));
+    assert_eq!(file.profile.as_ref(), Some(expected));
+    assert_eq!(file.table, StatsTable::of(expected));
+}
+
+/// It knows wall time only.
+#[test]
+fn version_1() {
+    stays_readable("version-1.pstats", &profile());
+    let error = profile().with_clock(Clock::Cpu).unwrap_err();
+    assert_eq!(error.to_string(), "cpu time was not measured");
+}
+
+#[test]
+fn version_2() {
+    stays_readable(
+        "version-2.pstats",
+        &by_all_clocks().with_clock(Clock::Cpu).unwrap(),
+    );
 }

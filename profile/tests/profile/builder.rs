@@ -1,8 +1,8 @@
 //! The builder believes no id.
 
 use pystrobe_profile::{
-    Batch, BatchError, Builder, Counters, Frame, FunctionId, Node, NodeId, Observation, Process,
-    Recording, ThreadId,
+    Batch, BatchError, Builder, Clocks, Counters, Frame, FunctionId, Node, NodeId, Observation,
+    Process, Recording, ThreadId,
 };
 
 use crate::recorder::{function, process, thread};
@@ -27,8 +27,8 @@ fn call(parent: u32, function: u32) -> Node {
 fn seen(node: u32, nanoseconds: u64, samples: u64) -> Observation {
     Observation {
         node: NodeId(node),
-        nanoseconds,
-        samples,
+        nanoseconds: Clocks::of_wall(nanoseconds),
+        samples: Clocks::of_wall(samples),
     }
 }
 
@@ -120,6 +120,20 @@ fn bad_batches_change_nothing() {
         ),
         (
             with(|b| b.observations.push(seen(0, 1, u64::MAX))),
+            BatchError::TooMuch,
+        ),
+        (
+            with(|b| {
+                for node in [0, 1] {
+                    b.observations.push(Observation {
+                        nanoseconds: Clocks {
+                            waiting: u64::MAX,
+                            ..Clocks::default()
+                        },
+                        ..seen(node, 1, 1)
+                    });
+                }
+            }),
             BatchError::TooMuch,
         ),
     ];

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod builder;
+mod clocks;
 mod recorder;
 mod stats;
 mod threads;

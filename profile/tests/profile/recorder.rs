@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 
 use pystrobe_profile::{
-    Batch, Builder, Counters, Frame, Function, FunctionId, Node, NodeId, Observation, Process,
-    Profile, Recording, Thread, ThreadId,
+    Batch, Builder, Clocks, Counters, Frame, Function, FunctionId, Measured, Node, NodeId,
+    Observation, Process, Profile, Recording, Seen, Thread, ThreadId,
 };
 
 /// A sample of one thread.
@@ -68,11 +68,31 @@ pub(crate) fn recording(taken: u64) -> Recording {
             skipped: 5,
         },
         collector: "sampling".to_owned(),
+        measured: Measured::default(),
     }
 }
 
-/// A profile of these samples: one batch a sample, and nodes described when they are first seen.
+/// A profile of these samples, by the wall clock only: one batch a sample, and nodes described when
+/// they are first seen.
 pub(crate) fn record(functions: &[Function], threads: &[Thread], samples: &[Sample]) -> Profile {
+    let on_the_wall = |sample: &Sample| {
+        let seen = Seen {
+            nanoseconds: Clocks::of_wall(sample.nanoseconds),
+            samples: Clocks::of_wall(sample.samples),
+        };
+        (sample.clone(), seen)
+    };
+    let samples: Vec<_> = samples.iter().map(on_the_wall).collect();
+    record_clocks(functions, threads, &samples, Measured::default())
+}
+
+/// The same by all clocks: what was seen stands beside each sample.
+pub(crate) fn record_clocks(
+    functions: &[Function],
+    threads: &[Thread],
+    samples: &[(Sample, Seen)],
+    measured: Measured,
+) -> Profile {
     let mut builder = Builder::new(vec![process()]);
     builder
         .apply(&Batch {
@@ -82,7 +102,7 @@ pub(crate) fn record(functions: &[Function], threads: &[Thread], samples: &[Samp
         })
         .unwrap();
     let mut known: HashMap<Node, NodeId> = HashMap::new();
-    for sample in samples {
+    for (sample, seen) in samples {
         let mut batch = Batch::default();
         let foot = Frame::Thread(ThreadId::from_index(sample.thread));
         let calls = sample.stack.iter().map(|&(function, line)| Frame::Call {
@@ -100,11 +120,14 @@ pub(crate) fn record(functions: &[Function], threads: &[Thread], samples: &[Samp
         }
         batch.observations.push(Observation {
             node: at.unwrap(),
-            nanoseconds: sample.nanoseconds,
-            samples: sample.samples,
+            nanoseconds: seen.nanoseconds,
+            samples: seen.samples,
         });
         builder.apply(&batch).unwrap();
     }
-    let taken = samples.iter().map(|sample| sample.samples).sum();
-    builder.finish(recording(taken))
+    let taken = samples.iter().map(|(_, seen)| seen.samples.wall).sum();
+    builder.finish(Recording {
+        measured,
+        ..recording(taken)
+    })
 }

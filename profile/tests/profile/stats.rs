@@ -175,7 +175,7 @@ fn check(profile: &Profile, samples: &[Sample]) {
 }
 
 /// Two functions share a key: they are one row.
-fn functions() -> Vec<Function> {
+pub(crate) fn functions() -> Vec<Function> {
     vec![
         function("a.py", 1, "<module>", "<module>"),
         function("a.py", 5, "f", "f"),
@@ -186,7 +186,7 @@ fn functions() -> Vec<Function> {
     ]
 }
 
-fn samples() -> impl Strategy<Value = Vec<Sample>> {
+pub(crate) fn samples() -> impl Strategy<Value = Vec<Sample>> {
     let stack = prop::collection::vec((0..6usize, 1..3u32), 0..7);
     let time = prop_oneof![Just(0), 1..2_000_000_000u64];
     let sample = (0..3usize, stack, time, 1..4u64);
@@ -362,8 +362,8 @@ fn very_deep_recursion() {
         if index > 0 {
             batch.observations.push(pystrobe_profile::Observation {
                 node,
-                nanoseconds: 1,
-                samples: 1,
+                nanoseconds: pystrobe_profile::Clocks::of_wall(1),
+                samples: pystrobe_profile::Clocks::of_wall(1),
             });
         }
     }

@@ -267,7 +267,7 @@ impl Tally {
         for seen in batch.observations {
             let node = seen.node.index();
             let names = self.names(node);
-            for name in names.iter().filter(|_| seen.samples > 0) {
+            for name in names.iter().filter(|_| seen.samples.wall > 0) {
                 if let Some((function, generation)) = self.number(name)
                     && !(before[function]..=machine.generations[function]).contains(&generation)
                 {
@@ -285,7 +285,7 @@ impl Tally {
             if let (Seen::Impossible(_), true) = (what, self.example.is_empty()) {
                 self.example = shorten(&names);
             }
-            *self.weights.entry(what).or_default() += seen.nanoseconds;
+            *self.weights.entry(what).or_default() += seen.nanoseconds.wall;
         }
     }
 

@@ -1,124 +1,18 @@
-//! pystrobe's own part of a pstats file: the whole profile, behind the table.
-//!
-//! ```text
-//! "pystrobe<" payload length:u64 version:u32 ">pystrobe"     (numbers little-endian)
-//! ```
-//!
-//! The payload is JSON in columns, compressed with zstd, whose checksum guards it. Both marks
-//! are there so that a file that was cut short is told from one of another tool. Versions only
-//! ever get added: a newer pystrobe reads every older one.
+//! What a trailer says: the profile in columns, as JSON.
 
 use std::borrow::Cow;
-use std::io::{self, BufReader, Read, Write};
 
 use pystrobe_profile::{
-    Batch, BatchError, Builder, Counters, Frame, Function, FunctionId, Node, NodeId, Observation,
-    Process, Profile, Recording, Thread, ThreadId,
+    Batch, Builder, Clock, Clocks, Counters, Frame, Function, FunctionId, Measured, Node, NodeId,
+    Observation, Process, Profile, Recording, Seen, Thread, ThreadId,
 };
 use serde::{Deserialize, Serialize};
 
-const START: &[u8; 9] = b"pystrobe<";
-const END: &[u8; 9] = b">pystrobe";
+use super::TrailerError;
 
-/// The version that is written.
-const VERSION: u32 = 1;
-
-/// The most that a payload may unpack to. A node takes about 12 bytes.
-const MAX_UNPACKED: u64 = 1 << 30;
-
-/// zstd's own default; higher levels gain little on numbers.
-const COMPRESSION_LEVEL: i32 = 3;
-
-/// Why a trailer cannot be read.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum TrailerError {
-    #[error("pystrobe's part of the file is cut short or damaged")]
-    Damaged,
-    #[error("pystrobe's part of the file is damaged: {0}")]
-    Payload(#[from] io::Error),
-    #[error("pystrobe's part of the file is damaged: {0}")]
-    Json(#[from] serde_json::Error),
-    #[error("pystrobe's part of the file is damaged: {0}")]
-    Reference(#[from] BatchError),
-    #[error(
-        "pystrobe's part of the file was written by a newer pystrobe (version {0}, this one knows {VERSION})"
-    )]
-    Version(u32),
-}
-
-/// Writes the trailer.
-pub(crate) fn write(profile: &Profile, out: &mut dyn Write) -> io::Result<()> {
-    out.write_all(START)?;
-    let mut counted = Counted { out, len: 0 };
-    let mut encoder = zstd::Encoder::new(&mut counted, COMPRESSION_LEVEL)?;
-    encoder.include_checksum(true)?;
-    let mut buffered = io::BufWriter::new(encoder);
-    serde_json::to_writer(&mut buffered, &Content::of(profile)).map_err(io::Error::from)?;
-    buffered.into_inner().map_err(io::Error::from)?.finish()?;
-    let len = counted.len;
-    out.write_all(&len.to_le_bytes())?;
-    out.write_all(&VERSION.to_le_bytes())?;
-    out.write_all(END)
-}
-
-/// Counts what goes through.
-struct Counted<'w> {
-    out: &'w mut dyn Write,
-    len: u64,
-}
-
-impl Write for Counted<'_> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let written = self.out.write(bytes)?;
-        self.len += written as u64;
-        Ok(written)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.out.flush()
-    }
-}
-
-/// Reads what follows the table: a profile, or nothing when there is nothing of ours.
-pub(crate) fn read(bytes: &[u8]) -> Result<Option<Profile>, TrailerError> {
-    let (starts, ends) = (bytes.starts_with(START), bytes.ends_with(END));
-    if !starts && !ends {
-        return Ok(None);
-    }
-    let inner = bytes
-        .get(START.len()..bytes.len() - END.len())
-        .filter(|_| starts && ends)
-        .ok_or(TrailerError::Damaged)?;
-    let (payload, version) = inner.split_last_chunk().ok_or(TrailerError::Damaged)?;
-    let (payload, len) = payload.split_last_chunk().ok_or(TrailerError::Damaged)?;
-    match u32::from_le_bytes(*version) {
-        1 => {}
-        version => return Err(TrailerError::Version(version)),
-    }
-    if u64::from_le_bytes(*len) != payload.len() as u64 {
-        return Err(TrailerError::Damaged);
-    }
-    unpack(payload, MAX_UNPACKED)?.into_profile().map(Some)
-}
-
-/// The payload, of which no more than so many bytes are unpacked.
-fn unpack(payload: &[u8], limit: u64) -> Result<Content<'static>, TrailerError> {
-    let mut decoder = zstd::Decoder::with_buffer(payload)?.single_frame();
-    let mut unpacked = (&mut decoder).take(limit + 1);
-    let content = serde_json::from_reader(BufReader::new(&mut unpacked))?;
-    if unpacked.limit() == 0 {
-        return Err(TrailerError::Damaged);
-    }
-    // With another frame header, zstd could take the checksum for something that follows.
-    if !decoder.finish().is_empty() {
-        return Err(TrailerError::Damaged);
-    }
-    Ok(content)
-}
-
-/// The payload of version 1. Columns of one table are equally long; an entry's position is its id.
+/// The payload. Columns of one table are equally long; an entry's position is its id.
 #[derive(Serialize, Deserialize)]
-struct Content<'p> {
+pub(super) struct Content<'p> {
     recording: RecordingContent<'p>,
     processes: Vec<ProcessContent<'p>>,
     threads: Vec<ThreadContent<'p>>,
@@ -141,6 +35,13 @@ struct RecordingContent<'p> {
     lost: u64,
     late: u64,
     skipped: u64,
+    /// The clock that the table shows.
+    #[serde(default = "wall")]
+    clock: Cow<'p, str>,
+}
+
+fn wall() -> Cow<'static, str> {
+    Cow::from(Clock::Wall.name())
 }
 
 #[derive(Serialize, Deserialize)]
@@ -177,10 +78,52 @@ struct Nodes {
     line: Vec<u32>,
     nanoseconds: Vec<u64>,
     samples: Vec<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    cpu: Option<Column>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    gil: Option<Column>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    exception: Option<Column>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    waiting: Option<Column>,
+}
+
+/// What was measured beside wall time; missing where it was not.
+#[derive(Serialize, Deserialize)]
+struct Column {
+    nanoseconds: Vec<u64>,
+    samples: Vec<u64>,
+}
+
+/// Which number of a node's a column holds.
+type Number = fn(&mut Clocks) -> &mut u64;
+
+impl Column {
+    fn of(profile: &Profile, is_measured: bool, number: fn(Clocks) -> u64) -> Option<Self> {
+        let tree = profile.tree();
+        let seen = || tree.ids().map(|id| tree.seen(id));
+        is_measured.then(|| Self {
+            nanoseconds: seen().map(|seen| number(seen.nanoseconds)).collect(),
+            samples: seen().map(|seen| number(seen.samples)).collect(),
+        })
+    }
+
+    /// Adds what the column says to what was seen at each node.
+    fn put_into(self, seen: &mut [Seen], number: Number) -> Result<(), TrailerError> {
+        if self.nanoseconds.len() != seen.len() || self.samples.len() != seen.len() {
+            return Err(TrailerError::Damaged);
+        }
+        let numbers = self.nanoseconds.into_iter().zip(self.samples);
+        for (seen, (nanoseconds, samples)) in seen.iter_mut().zip(numbers) {
+            *number(&mut seen.nanoseconds) = nanoseconds;
+            *number(&mut seen.samples) = samples;
+        }
+        Ok(())
+    }
 }
 
 impl<'p> Content<'p> {
-    fn of(profile: &'p Profile) -> Self {
+    pub(super) fn of(profile: &'p Profile) -> Self {
         let recording = profile.recording();
         let counters = recording.counters;
         let mut functions = Functions::default();
@@ -192,7 +135,14 @@ impl<'p> Content<'p> {
             functions.qualified_name.push(qualified);
         }
         let tree = profile.tree();
-        let mut nodes = Nodes::default();
+        let measured = recording.measured;
+        let mut nodes = Nodes {
+            cpu: Column::of(profile, measured.cpu, |clocks| clocks.cpu),
+            gil: Column::of(profile, measured.gil, |clocks| clocks.gil),
+            exception: Column::of(profile, measured.exception, |clocks| clocks.exception),
+            waiting: Column::of(profile, measured.waiting, |clocks| clocks.waiting),
+            ..Nodes::default()
+        };
         for id in tree.ids() {
             let node = tree.node(id);
             let (subject, line) = match node.frame {
@@ -204,9 +154,9 @@ impl<'p> Content<'p> {
                 .push(node.parent.map_or(0, |parent| id.0 - parent.0));
             nodes.subject.push(subject);
             nodes.line.push(line);
-            let own = tree.own(id);
-            nodes.nanoseconds.push(own.nanoseconds);
-            nodes.samples.push(own.samples);
+            let seen = tree.seen(id);
+            nodes.nanoseconds.push(seen.nanoseconds.wall);
+            nodes.samples.push(seen.samples.wall);
         }
         Self {
             recording: RecordingContent {
@@ -223,6 +173,7 @@ impl<'p> Content<'p> {
                 lost: counters.lost,
                 late: counters.late,
                 skipped: counters.skipped,
+                clock: Cow::from(profile.clock().name()),
             },
             processes: profile.processes().iter().map(ProcessContent::of).collect(),
             threads: profile.threads().iter().map(ThreadContent::of).collect(),
@@ -232,8 +183,10 @@ impl<'p> Content<'p> {
     }
 
     /// The profile, as [`Builder`] takes it: whatever refers to nothing is an error.
-    fn into_profile(self) -> Result<Profile, TrailerError> {
+    pub(super) fn into_profile(self) -> Result<Profile, TrailerError> {
         let recording = self.recording;
+        let clock = Clock::named(&recording.clock).ok_or(TrailerError::Damaged)?;
+        let measured = self.nodes.measured();
         let mut batch = Batch {
             functions: self.functions.into_functions()?,
             threads: self.threads.into_iter().map(Thread::from).collect(),
@@ -251,7 +204,7 @@ impl<'p> Content<'p> {
         self.nodes.put_into(&mut batch)?;
         let mut builder = Builder::new(self.processes.into_iter().map(Process::from).collect());
         builder.apply(&batch)?;
-        Ok(builder.finish(Recording {
+        let profile = builder.finish(Recording {
             command: recording.command.into_owned(),
             pid: recording.pid,
             python: recording.python.into_owned(),
@@ -260,7 +213,9 @@ impl<'p> Content<'p> {
             elapsed_ns: recording.elapsed_ns,
             counters: batch.counters,
             collector: recording.collector.into_owned(),
-        }))
+            measured,
+        });
+        Ok(profile.with_clock(clock)?)
     }
 }
 
@@ -334,18 +289,35 @@ impl Functions<'_> {
 }
 
 impl Nodes {
+    fn measured(&self) -> Measured {
+        Measured {
+            cpu: self.cpu.is_some(),
+            gil: self.gil.is_some(),
+            exception: self.exception.is_some(),
+            waiting: self.waiting.is_some(),
+        }
+    }
+
     fn put_into(self, batch: &mut Batch) -> Result<(), TrailerError> {
         let len = self.up.len();
-        let lens = [
-            self.subject.len(),
-            self.line.len(),
-            self.nanoseconds.len(),
-            self.samples.len(),
-        ];
-        if lens.iter().any(|&other| other != len) {
+        if self.subject.len() != len || self.line.len() != len {
             return Err(TrailerError::Damaged);
         }
-        for index in 0..len {
+        let wall = Column {
+            nanoseconds: self.nanoseconds,
+            samples: self.samples,
+        };
+        let mut seen = vec![Seen::default(); len];
+        let mut put = |column: Option<Column>, number: Number| match column {
+            Some(column) => column.put_into(&mut seen, number),
+            None => Ok(()),
+        };
+        put(Some(wall), |clocks| &mut clocks.wall)?;
+        put(self.cpu, |clocks| &mut clocks.cpu)?;
+        put(self.gil, |clocks| &mut clocks.gil)?;
+        put(self.exception, |clocks| &mut clocks.exception)?;
+        put(self.waiting, |clocks| &mut clocks.waiting)?;
+        for (index, seen) in seen.into_iter().enumerate() {
             let subject = self.subject[index];
             let node = match self.up[index] {
                 0 => Node {
@@ -366,41 +338,14 @@ impl Nodes {
                 },
             };
             batch.nodes.push(node);
-            let (nanoseconds, samples) = (self.nanoseconds[index], self.samples[index]);
-            if nanoseconds != 0 || samples != 0 {
+            if seen != Seen::default() {
                 batch.observations.push(Observation {
                     node: NodeId::from_index(index),
-                    nanoseconds,
-                    samples,
+                    nanoseconds: seen.nanoseconds,
+                    samples: seen.samples,
                 });
             }
         }
         Ok(())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_payload_that_unpacks_to_very_much() {
-        let profile = Builder::new(Vec::new()).finish(Recording::default());
-        let content = Content::of(&profile);
-        let mut json = serde_json::to_vec(&content).unwrap();
-        json.resize(1 << 20, b' ');
-        let packed = zstd::encode_all(&json[..], 3).unwrap();
-        assert!(packed.len() < 1000);
-        assert!(unpack(&packed, 1 << 20).is_ok());
-        json.insert(0, b' ');
-        let packed = zstd::encode_all(&json[..], 3).unwrap();
-        assert!(matches!(
-            unpack(&packed, 1 << 20),
-            Err(TrailerError::Damaged)
-        ));
-        let Err(error) = unpack(&packed, 100) else {
-            panic!("read beyond the limit")
-        };
-        assert!(error.to_string().contains("EOF"), "{error}");
     }
 }

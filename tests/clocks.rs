@@ -1,0 +1,196 @@
+//! Which time counts is chosen when recording, and again when converting.
+
+use std::path::Path;
+
+use pystrobe_exporters::{Format, Style, write};
+use pystrobe_profile::{Clocks, Measured, Profile, Seen};
+
+use crate::recorder::{Sample, function, record, record_clocks, thread};
+use crate::support::interpreters;
+use crate::support::pystrobe::{Pystrobe, pystrobe};
+use crate::support::target::Target;
+use crate::support::{folded, machine, pstats};
+
+const SECOND: u64 = 1_000_000_000;
+
+/// Three functions below one: `compute` for 4 s on a CPU, `contend` for 3 s of which it waits 2 for the GIL, `sleep`
+/// for 5 s.
+fn samples() -> Vec<(Sample, Seen)> {
+    let on = |wall, cpu, gil, waiting| Clocks {
+        wall,
+        cpu,
+        gil,
+        exception: 0,
+        waiting,
+    };
+    [
+        (1, on(4, 4, 4, 0)),
+        (2, on(3, 1, 1, 2)),
+        (3, on(5, 0, 0, 5)),
+    ]
+    .map(|(function, seconds)| {
+        let sample = Sample {
+            thread: 0,
+            stack: vec![(0, 2), (function, 10)],
+            nanoseconds: seconds.wall * SECOND,
+            samples: seconds.wall,
+        };
+        let nanoseconds = on(
+            seconds.wall * SECOND,
+            seconds.cpu * SECOND,
+            seconds.gil * SECOND,
+            seconds.waiting * SECOND,
+        );
+        let seen = Seen {
+            nanoseconds,
+            samples: seconds,
+        };
+        (sample, seen)
+    })
+    .to_vec()
+}
+
+/// A file as a recording leaves it, with all clocks or with that of the wall only.
+fn save(path: &Path, all: bool) {
+    let functions =
+        ["main", "compute", "contend", "sleep"].map(|name| function("a.py", 1, name, ""));
+    let threads = [thread("MainThread", 1)];
+    let profile: Profile = if all {
+        let measured = Measured {
+            cpu: true,
+            gil: true,
+            exception: true,
+            waiting: true,
+        };
+        record_clocks(&functions, &threads, &samples(), measured)
+    } else {
+        let samples: Vec<Sample> = samples().into_iter().map(|(sample, _)| sample).collect();
+        record(&functions, &threads, &samples)
+    };
+    let mut file = std::fs::File::create(path).unwrap();
+    write(&profile, Format::Pstats, &Style::default(), &mut file).unwrap();
+}
+
+fn convert(folder: &Path, words: &str) -> Pystrobe {
+    pystrobe(["convert"]).args(words.split(' ')).dir(folder)
+}
+
+/// Each function with its seconds.
+fn seconds(folder: &Path, words: &str) -> Vec<(String, u64)> {
+    let text = convert(folder, &format!("{words} -q -f folded"))
+        .run()
+        .ok()
+        .text();
+    let name = |stack: &folded::Stack| stack.frames[1].split(' ').next().unwrap().to_owned();
+    folded::parse(&text)
+        .iter()
+        .map(|stack| (name(stack), stack.weight / 1_000_000))
+        .collect()
+}
+
+#[test]
+fn a_clock_is_chosen_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let here = folder.path();
+    save(&here.join("all.pstats"), true);
+    let named = |seconds: &[(&str, u64)]| -> Vec<(String, u64)> {
+        let named = seconds
+            .iter()
+            .map(|&(name, seconds)| (name.to_owned(), seconds));
+        named.collect()
+    };
+    let wall = named(&[("compute", 4), ("contend", 3), ("sleep", 5)]);
+    let running = named(&[("compute", 4), ("contend", 1)]);
+    for (options, expected) in [
+        ("", &wall),
+        (" --mode wall", &wall),
+        (" --idle", &wall),
+        (" --no-idle", &running),
+        (" --mode wall --no-idle", &running),
+        (" --mode cpu", &running),
+        (" --mode gil", &running),
+    ] {
+        assert_eq!(
+            &seconds(here, &format!("all.pstats{options}")),
+            expected,
+            "{options}"
+        );
+    }
+
+    // Every reader sees the clock that was chosen, and none is lost by it.
+    convert(here, "all.pstats -o cpu.pstats --mode cpu")
+        .run()
+        .ok();
+    let stats = pstats::read(interpreters::newest(), &here.join("cpu.pstats"));
+    stats.obeys_the_laws();
+    assert!((stats.total_tt - 5.0).abs() < 1e-9, "{}", stats.total_tt);
+    assert_eq!(stats.row("a.py", "contend").cc, 1);
+    assert!(stats.find("a.py", "sleep").next().is_none());
+    assert_eq!(
+        seconds(here, "cpu.pstats"),
+        running,
+        "it stays what it shows"
+    );
+    let table = convert(here, "cpu.pstats").run().ok().text();
+    assert!(
+        table.starts_with("own %  own cpu s  cum %  cum cpu s"),
+        "{table}"
+    );
+    convert(here, "cpu.pstats -o wall.pstats --mode wall")
+        .run()
+        .ok();
+    let read = |name: &str| std::fs::read(here.join(name)).unwrap();
+    assert!(read("wall.pstats") == read("all.pstats"));
+}
+
+#[test]
+fn a_clock_that_is_not_there_is_an_error() {
+    let folder = tempfile::tempdir().unwrap();
+    let here = folder.path();
+    save(&here.join("all.pstats"), true);
+    save(&here.join("wall.pstats"), false);
+    let refused = |words: &str, code: i32, said: &[&str]| {
+        let finished = convert(here, &format!("{words} -o out.pstats")).run();
+        finished.failed(code, said);
+        assert!(finished.stderr.contains("hint: "), "{finished:?}");
+        assert!(!here.join("out.pstats").exists());
+    };
+    refused(
+        "wall.pstats --mode cpu",
+        10,
+        &["cpu time was not measured", "--mode cpu"],
+    );
+    refused(
+        "wall.pstats --no-idle",
+        10,
+        &["active time was not measured", "--no-idle"],
+    );
+    refused(
+        "all.pstats --mode exception",
+        8,
+        &["no exception time", "--mode exception"],
+    );
+    refused("all.pstats --mode cpu --no-idle", 2, &["wall time"]);
+    assert_eq!(seconds(here, "wall.pstats --mode wall").len(), 3);
+}
+
+/// The crate that reads old interpreters knows no clock, and that is said before any time is lost.
+#[test]
+fn old_interpreters_have_wall_time_only() {
+    let _turn = machine::shared();
+    interpreters::on_any("3.7", |python| {
+        let target = Target::launch(python, "alternating.py", &[]);
+        let pid = target.pid().to_string();
+        for (options, said) in [
+            (&["--mode", "gil"][..], "gil time"),
+            (&["--no-idle"], "active time"),
+        ] {
+            let finished = pystrobe(["attach", &pid]).args(options).run();
+            finished.failed(4, &[said, "cannot be measured", options[0]]);
+        }
+        let options = [
+            "attach", &pid, "-d", "0.3", "--mode", "wall", "--idle", "-q",
+        ];
+        assert!(pystrobe(options).run().ok().text().contains("alternat"));
+    });
+}
