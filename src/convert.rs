@@ -8,7 +8,7 @@ use pystrobe_exporters::{
     Format, PstatsFile, PstatsFlavor, read_pstats, write_pstats_table, write_table,
 };
 
-use crate::args::{ConvertOptions, OutputOptions, OutputSpec};
+use crate::args::{ConvertOptions, OutputOptions, OutputSpec, Place};
 use crate::errors::Failure;
 use crate::interrupts::Interrupts;
 use crate::litter::Litter;
@@ -77,10 +77,13 @@ fn refuse_what_needs_a_recording(path: &Path, options: &OutputOptions) -> Result
         Format::Flamegraph | Format::Folded => true,
         Format::Pstats | Format::Table => false,
     };
+    let is_for_each_process = |output: &OutputSpec| matches!(output.place, Place::FileEach(_));
     let missing = if options.outputs.iter().any(needs_paths) {
         "call paths"
     } else if !options.only_threads.is_empty() {
         "threads"
+    } else if options.outputs.iter().any(is_for_each_process) {
+        "processes"
     } else if options.pstats_flavor != PstatsFlavor::Classic {
         "executing lines"
     } else {
@@ -99,7 +102,7 @@ fn save_table(
     notes: Notes,
 ) -> Result<(), Failure> {
     let style = style(options);
-    let results = outputs.write(|format, out| match format {
+    let results = outputs.write(&[], |_, format, out| match format {
         Format::Pstats => write_pstats_table(&file.table, out),
         // Flame graphs and stacks were refused before the outputs were opened.
         Format::Table | Format::Flamegraph | Format::Folded => {
@@ -112,7 +115,6 @@ fn save_table(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::args::Place;
 
     fn options(format: Format) -> OutputOptions {
         OutputOptions {

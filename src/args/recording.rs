@@ -33,6 +33,14 @@ pub(super) struct RecordingArgs {
     #[arg(long)]
     blocking: bool,
 
+    /// Sample the processes that it starts as well, and those that they start
+    ///
+    /// Those that are there already and those that come, by fork, exec or spawn, as soon as they are Python; all
+    /// others are passed over. They end up in one profile, or in one each where an output's name contains
+    /// {pid}. The recording ends with the process itself.
+    #[arg(long)]
+    subprocesses: bool,
+
     /// No progress and no summary on stderr; errors stay
     #[arg(short, long)]
     quiet: bool,
@@ -47,6 +55,8 @@ pub(crate) struct RecordingOptions {
     pub(crate) interval: Duration,
     /// Whether the target is stopped for each sample.
     pub(crate) blocking: bool,
+    /// Whether its descendants are sampled as well.
+    pub(crate) subprocesses: bool,
     /// No progress, no summary.
     pub(crate) quiet: bool,
 }
@@ -58,6 +68,7 @@ impl RecordingArgs {
             duration: self.duration,
             interval: self.rate,
             blocking: self.blocking,
+            subprocesses: self.subprocesses,
             quiet: self.quiet,
         }
     }
