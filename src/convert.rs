@@ -149,6 +149,14 @@ mod tests {
             ..options(Format::Table)
         };
         assert_eq!(missing(&one_thread), Some("threads"));
+        let each = OutputOptions {
+            outputs: vec![OutputSpec {
+                place: Place::FileEach("{pid}.txt".into()),
+                format: Format::Table,
+            }],
+            ..options(Format::Table)
+        };
+        assert_eq!(missing(&each), Some("processes"));
         let flavored = OutputOptions {
             pstats_flavor: PstatsFlavor::Python315,
             ..options(Format::Pstats)

@@ -200,8 +200,12 @@ fn title(profile: &Profile) -> String {
 fn subtitle(profile: &Profile) -> String {
     let recording = profile.recording();
     let total = profile.tree().total();
+    let more = match profile.seen_processes().len() {
+        0 | 1 => String::new(),
+        processes => format!(" and {} more", processes - 1),
+    };
     format!(
-        "PID {}, Python {}: {} samples, {:.2} s",
+        "PID {}{more}, Python {}: {} samples, {:.2} s",
         recording.pid,
         escape(&recording.python),
         recording.counters.taken,

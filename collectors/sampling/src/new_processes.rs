@@ -18,7 +18,7 @@ const MOST_IDS: u32 = 1000;
 const LOOKS: u32 = 5;
 /// Between two lists of all processes, for what came without an id of its own turn (`set_tid` of `clone3`), or
 /// was not there when it was looked at.
-const LIST_EVERY: Duration = Duration::from_millis(500);
+const LIST_EVERY: Duration = Duration::from_secs(2);
 /// The same where the last id is not told (gVisor), and lists are all there is.
 const LIST_OFTEN: Duration = Duration::from_millis(5);
 /// To list all processes takes at most one part in so many of the time.
