@@ -1,6 +1,6 @@
 //! `attach`: samples a running program.
 
-use pystrobe_sampling::{Ending, Target};
+use pystrobe_sampling::{AttachError, Ending, Target};
 
 use crate::args::AttachOptions;
 use crate::errors::Failure;
@@ -23,7 +23,13 @@ pub(crate) fn attach(options: &AttachOptions) -> Result<(), Failure> {
     let litter = Litter::default();
     let interrupts = Interrupts::watch(&litter)?;
     let outputs = Outputs::open(&options.output.outputs, &litter)?;
-    let target = Target::attach(options.pid)?;
+    let target = match Target::attach(options.pid) {
+        // A supervisor or a shell: what it starts is what is to be recorded.
+        Err(AttachError::NotPython { pid, .. }) if options.recording.subprocesses => {
+            Target::tree(pid)
+        }
+        target => target?,
+    };
 
     let progress = match options.recording.quiet {
         true => Progress::hidden(),

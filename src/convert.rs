@@ -9,7 +9,7 @@ use pystrobe_exporters::{
 };
 use pystrobe_profile::{Clock, NotMeasured};
 
-use crate::args::{ConvertOptions, OutputOptions, OutputSpec};
+use crate::args::{ConvertOptions, OutputOptions, OutputSpec, Place};
 use crate::errors::Failure;
 use crate::interrupts::Interrupts;
 use crate::litter::Litter;
@@ -97,10 +97,13 @@ fn refuse_what_needs_a_recording(path: &Path, options: &OutputOptions) -> Result
     if let Some(clock) = options.clock.filter(|&clock| clock != Clock::Wall) {
         return Err(not_measured(path, clock));
     }
+    let is_for_each_process = |output: &OutputSpec| matches!(output.place, Place::FileEach(_));
     let missing = if options.outputs.iter().any(needs_paths) {
         "call paths"
     } else if !options.only_threads.is_empty() {
         "threads"
+    } else if options.outputs.iter().any(is_for_each_process) {
+        "processes"
     } else if options.pstats_flavor != PstatsFlavor::Classic {
         "executing lines"
     } else {
@@ -119,7 +122,7 @@ fn save_table(
     notes: Notes,
 ) -> Result<(), Failure> {
     let style = style(options);
-    let results = outputs.write(|format, out| match format {
+    let results = outputs.write(&[], |_, format, out| match format {
         Format::Pstats => write_pstats_table(&file.table, out),
         // Flame graphs and stacks were refused before the outputs were opened.
         Format::Table | Format::Flamegraph | Format::Folded => {
@@ -132,7 +135,6 @@ fn save_table(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::args::Place;
 
     fn options(format: Format) -> OutputOptions {
         OutputOptions {
@@ -179,6 +181,14 @@ mod tests {
             ..options(Format::Table)
         };
         assert_eq!(missing(&one_thread), Some("threads"));
+        let each = OutputOptions {
+            outputs: vec![OutputSpec {
+                place: Place::FileEach("{pid}.txt".into()),
+                format: Format::Table,
+            }],
+            ..options(Format::Table)
+        };
+        assert_eq!(missing(&each), Some("processes"));
         let flavored = OutputOptions {
             pstats_flavor: PstatsFlavor::Python315,
             ..options(Format::Pstats)

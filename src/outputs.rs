@@ -3,14 +3,19 @@
 //! Every output is opened before the target is touched, so that a bad path fails first. A file is written
 //! beside its place under a temporary name, and renamed when it is complete: an aborted recording leaves
 //! yesterday's profile as it was. What cannot be renamed onto (stdout, a pipe, a device) is written directly.
+//!
+//! Which processes there will be is not known then. Where each is to have a file, the folder is tried first, by a
+//! file that is removed again, and the files are opened when the processes are known.
 
+use std::ffi::OsString;
 use std::io::{self, BufWriter, IsTerminal, Write};
+use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
 use pystrobe_exporters::{ExportError, Format};
 use tempfile::NamedTempFile;
 
-use crate::args::{OutputSpec, Place};
+use crate::args::{OutputSpec, PID, Place};
 use crate::errors::Failure;
 use crate::litter::Litter;
 use crate::sink::Sink;
@@ -27,7 +32,26 @@ struct Output {
     /// As typed; `stdout` for that.
     name: PathBuf,
     format: Format,
-    sink: Sink,
+    sink: Opened,
+}
+
+#[derive(Debug)]
+enum Opened {
+    One(Sink),
+    /// A file for each process, named like this one, which is absolute and never made.
+    Each {
+        like: PathBuf,
+        litter: Litter,
+    },
+}
+
+/// What is to be written: the whole, or the process at a position among the names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Of {
+    /// The whole profile.
+    All,
+    /// One process of it.
+    Process(usize),
 }
 
 /// What became of the outputs.
@@ -60,8 +84,12 @@ impl Outputs {
                 Place::File(path) => Output {
                     name: path.clone(),
                     format: spec.format,
-                    sink: Sink::open(path, litter)
-                        .map_err(|source| Failure::output("write", path, source))?,
+                    sink: Opened::One(open(path, litter)?),
+                },
+                Place::FileEach(path) => Output {
+                    name: path.clone(),
+                    format: spec.format,
+                    sink: try_folder(path, litter)?,
                 },
             };
             if let Some(other) = outputs.iter().find(|other| other.is_same_file(&output)) {
@@ -79,26 +107,95 @@ impl Outputs {
         Ok(Outputs { outputs })
     }
 
-    /// Writes every output, and puts those that are files in their places. One that fails does not keep the
-    /// others from being written. A reader of stdout or of a pipe that goes away early is no failure.
+    /// Whether some output is a file for each process.
+    pub(crate) fn wants_each(&self) -> bool {
+        let each = |output: &Output| matches!(output.sink, Opened::Each { .. });
+        self.outputs.iter().any(each)
+    }
+
+    /// Writes every output, and puts those that are files in their places; `processes` are named so in the names
+    /// of theirs. One that fails does not keep the others from being written. A reader of stdout or of a pipe that
+    /// goes away early is no failure.
     pub(crate) fn write(
         self,
-        mut export: impl FnMut(Format, &mut dyn Write) -> Result<(), ExportError>,
+        processes: &[&str],
+        mut export: impl FnMut(Of, Format, &mut dyn Write) -> Result<(), ExportError>,
     ) -> Results {
-        let mut files = Vec::new();
-        let mut failures = Vec::new();
-        for output in self.outputs {
-            match output.write(&mut export) {
-                Ok(None) => {}
-                Ok(Some(file)) => files.push(file),
-                Err(failure) => failures.push(failure),
+        let mut results = Results {
+            files: Vec::new(),
+            failures: Vec::new(),
+        };
+        for Output { name, format, sink } in self.outputs {
+            match sink {
+                Opened::One(sink) => {
+                    let written = write(name, format, sink, |out| export(Of::All, format, out));
+                    results.add(written);
+                }
+                Opened::Each { litter, .. } => {
+                    for (index, process) in processes.iter().enumerate() {
+                        let name = named(&name, process);
+                        let written = open(&name, &litter).and_then(|sink| {
+                            write(name, format, sink, |out| {
+                                export(Of::Process(index), format, out)
+                            })
+                        });
+                        results.add(written);
+                    }
+                }
             }
         }
-        Results { files, failures }
+        results
     }
 }
 
+/// Opens the file at a path, or what else is there.
+fn open(path: &Path, litter: &Litter) -> Result<Sink, Failure> {
+    Sink::open(path, litter).map_err(|source| Failure::output("write", path, source))
+}
+
+/// Makes sure that files can be made where this one would be.
+fn try_folder(path: &Path, litter: &Litter) -> Result<Opened, Failure> {
+    match open(path, litter)? {
+        Sink::Replace { destination, .. } => Ok(Opened::Each {
+            like: destination,
+            litter: litter.clone(),
+        }),
+        Sink::Stdout | Sink::Direct(_) => Err(Failure::output(
+            "write",
+            path,
+            io::Error::other("not a file that each process can have one like"),
+        )),
+    }
+}
+
+/// The name of the file for one process.
+fn named(path: &Path, process: &str) -> PathBuf {
+    let name = path.file_name().unwrap_or_default().as_encoded_bytes();
+    let mut named = Vec::new();
+    let mut rest = name;
+    let find = |bytes: &[u8]| {
+        bytes
+            .windows(PID.len())
+            .position(|part| part == PID.as_bytes())
+    };
+    while let Some(at) = find(rest) {
+        named.extend_from_slice(&rest[..at]);
+        named.extend_from_slice(process.as_bytes());
+        rest = &rest[at + PID.len()..];
+    }
+    named.extend_from_slice(rest);
+    path.with_file_name(OsString::from_vec(named))
+}
+
 impl Results {
+    fn add(&mut self, written: Result<Option<Written>, Failure>) {
+        match written {
+            Ok(None) => {}
+            Ok(Some(file)) => self.files.push(file),
+            Err(failure) => self.failures.push(failure),
+        }
+    }
+
     /// Says which files there are now.
     ///
     /// # Errors
@@ -119,55 +216,57 @@ impl Results {
     }
 }
 
+fn write(
+    name: PathBuf,
+    format: Format,
+    sink: Sink,
+    mut export: impl FnMut(&mut dyn Write) -> Result<(), ExportError>,
+) -> Result<Option<Written>, Failure> {
+    let mut fill = |sink: &mut dyn Write| {
+        let mut buffered = BufWriter::with_capacity(1 << 16, sink);
+        let result =
+            export(&mut buffered).and_then(|()| buffered.flush().map_err(ExportError::from));
+        // What could not be flushed would be tried again on drop.
+        let _ = buffered.into_parts();
+        result
+    };
+    let filled = match sink {
+        Sink::Stdout => {
+            return match fill(&mut io::stdout().lock()) {
+                Err(error) if !is_closed_pipe(&error) => Err(failed(&name, error)),
+                _ => Ok(None),
+            };
+        }
+        Sink::Direct(mut file) => match fill(&mut file) {
+            Err(error) if is_closed_pipe(&error) => Ok(()),
+            result => result,
+        },
+        Sink::Replace {
+            mut temporary,
+            destination,
+        } => match fill(temporary.as_file_mut()) {
+            Ok(()) => return place(temporary, &destination, name, format).map(Some),
+            Err(error) => Err(error),
+        },
+    };
+    match filled {
+        Ok(()) => Ok(Some(Written { path: name, format })),
+        Err(error) => Err(failed(&name, error)),
+    }
+}
+
 impl Output {
-    fn write(
-        self,
-        export: &mut impl FnMut(Format, &mut dyn Write) -> Result<(), ExportError>,
-    ) -> Result<Option<Written>, Failure> {
-        let Output { name, format, sink } = self;
-        let mut fill = |sink: &mut dyn Write| {
-            let mut buffered = BufWriter::with_capacity(1 << 16, sink);
-            let result = export(format, &mut buffered)
-                .and_then(|()| buffered.flush().map_err(ExportError::from));
-            // What could not be flushed would be tried again on drop.
-            let _ = buffered.into_parts();
-            result
-        };
-        let filled = match sink {
-            Sink::Stdout => {
-                return match fill(&mut io::stdout().lock()) {
-                    Err(error) if !is_closed_pipe(&error) => Err(failed(&name, error)),
-                    _ => Ok(None),
-                };
-            }
-            Sink::Direct(mut file) => match fill(&mut file) {
-                Err(error) if is_closed_pipe(&error) => Ok(()),
-                result => result,
-            },
-            Sink::Replace {
-                mut temporary,
-                destination,
-            } => match fill(temporary.as_file_mut()) {
-                Ok(()) => return place(temporary, &destination, name, format).map(Some),
-                Err(error) => Err(error),
-            },
-        };
-        match filled {
-            Ok(()) => Ok(Some(Written { path: name, format })),
-            Err(error) => Err(failed(&name, error)),
+    /// Where it, or the file that stands for those of all processes, is put.
+    fn destination(&self) -> Option<&Path> {
+        match &self.sink {
+            Opened::One(Sink::Replace { destination, .. }) => Some(destination),
+            Opened::One(Sink::Stdout | Sink::Direct(_)) => None,
+            Opened::Each { like, .. } => Some(like),
         }
     }
 
     fn is_same_file(&self, other: &Output) -> bool {
-        match (&self.sink, &other.sink) {
-            (
-                Sink::Replace { destination, .. },
-                Sink::Replace {
-                    destination: other, ..
-                },
-            ) => destination == other,
-            _ => false,
-        }
+        self.destination().is_some() && self.destination() == other.destination()
     }
 }
 
@@ -181,7 +280,7 @@ fn stdout(format: Format) -> Result<Output, Failure> {
     Ok(Output {
         name: PathBuf::from("stdout"),
         format,
-        sink: Sink::Stdout,
+        sink: Opened::One(Sink::Stdout),
     })
 }
 
@@ -236,7 +335,7 @@ mod tests {
         Outputs::open(&specs, &Litter::default())
     }
 
-    fn hello(_: Format, out: &mut dyn Write) -> Result<(), ExportError> {
+    fn hello(_: Of, _: Format, out: &mut dyn Write) -> Result<(), ExportError> {
         Ok(out.write_all(b"hello")?)
     }
 
@@ -255,7 +354,7 @@ mod tests {
         let path = directory.path().join("a.folded");
         let outputs = open_all(&[&path]).unwrap();
         assert!(!path.exists());
-        let Results { files, failures } = outputs.write(hello);
+        let Results { files, failures } = outputs.write(&[], hello);
         assert!(failures.is_empty(), "{failures:?}");
         assert_eq!(files.len(), 1);
         assert_eq!(fs::read(&path).unwrap(), b"hello");
@@ -268,7 +367,7 @@ mod tests {
         let ordinary = directory.path().join("ordinary");
         File::create(&ordinary).unwrap();
         let path = directory.path().join("a.folded");
-        let _ = open_all(&[&path]).unwrap().write(hello);
+        let _ = open_all(&[&path]).unwrap().write(&[], hello);
         let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode();
         assert_eq!(mode(&path), mode(&ordinary));
     }
@@ -290,13 +389,16 @@ mod tests {
         let good = directory.path().join("good.folded");
         fs::write(&bad, "yesterday").unwrap();
         let mut first = true;
-        let Results { files, failures } = open_all(&[&bad, &good]).unwrap().write(|format, out| {
-            hello(format, out)?;
-            if std::mem::take(&mut first) {
-                return Err(ExportError::Io(io::ErrorKind::StorageFull.into()));
-            }
-            Ok(())
-        });
+        let Results { files, failures } =
+            open_all(&[&bad, &good])
+                .unwrap()
+                .write(&[], |of, format, out| {
+                    hello(of, format, out)?;
+                    if std::mem::take(&mut first) {
+                        return Err(ExportError::Io(io::ErrorKind::StorageFull.into()));
+                    }
+                    Ok(())
+                });
         assert_eq!(failures.len(), 1);
         assert_eq!(failures[0].exit_code(), exit_code::OUTPUT);
         assert_eq!(files.len(), 1);
@@ -311,7 +413,7 @@ mod tests {
         let path = directory.path().join("a.folded");
         fs::write(&path, "secret").unwrap();
         fs::set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
-        let _ = open_all(&[&path]).unwrap().write(hello);
+        let _ = open_all(&[&path]).unwrap().write(&[], hello);
         let mode = fs::metadata(&path).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
         assert_eq!(fs::read(&path).unwrap(), b"hello");
@@ -325,7 +427,7 @@ mod tests {
         symlink("sub/real.folded", at("middle")).unwrap();
         symlink("middle", at("link.folded")).unwrap();
         for _existing_or_not in 0..2 {
-            open_all(&[&at("link.folded")]).unwrap().write(hello);
+            open_all(&[&at("link.folded")]).unwrap().write(&[], hello);
             assert!(at("link.folded").is_symlink() && at("middle").is_symlink());
             assert_eq!(fs::read(at("sub/real.folded")).unwrap(), b"hello");
         }
@@ -362,9 +464,47 @@ mod tests {
     }
 
     #[test]
+    fn each_process_has_a_file() {
+        let directory = tempfile::tempdir().unwrap();
+        let each = |name: &str| OutputSpec {
+            place: Place::FileEach(directory.path().join(name)),
+            format: Format::Folded,
+        };
+        let specs = [
+            each("a-{pid}.folded"),
+            spec(&directory.path().join("all.folded")),
+        ];
+        let outputs = Outputs::open(&specs, &Litter::default()).unwrap();
+        assert!(outputs.wants_each());
+        let Results { files, failures } =
+            outputs.write(&["7", "7-2"], |of, _, out| Ok(write!(out, "{of:?}")?));
+        assert!(failures.is_empty(), "{failures:?}");
+        assert_eq!(files.len(), 3);
+        let names = ["a-7-2.folded", "a-7.folded", "all.folded"];
+        assert_eq!(entries(directory.path()), names);
+        let written = |name: &str| fs::read_to_string(directory.path().join(name)).unwrap();
+        assert_eq!(names.map(written), ["Process(1)", "Process(0)", "All"]);
+
+        let twice = [each("{pid}.folded"), each("./{pid}.folded")];
+        let failure = Outputs::open(&twice, &Litter::default()).unwrap_err();
+        assert_eq!(failure.exit_code(), exit_code::USAGE);
+        let missing = [each("missing/{pid}.folded")];
+        let failure = Outputs::open(&missing, &Litter::default()).unwrap_err();
+        assert_eq!(failure.exit_code(), exit_code::OUTPUT);
+        assert_eq!(entries(directory.path()), names);
+    }
+
+    #[test]
+    fn every_mention_is_replaced() {
+        let name = |path: &str| named(Path::new(path), "42");
+        assert_eq!(name("d/{pid}-{pid}.svg"), Path::new("d/42-42.svg"));
+        assert_eq!(name("{pi{pid}d}"), Path::new("{pi42d}"));
+    }
+
+    #[test]
     fn devices_are_written_directly() {
         let null = Path::new("/dev/null");
-        let Results { files, failures } = open_all(&[null]).unwrap().write(hello);
+        let Results { files, failures } = open_all(&[null]).unwrap().write(&[], hello);
         assert!(failures.is_empty(), "{failures:?}");
         assert_eq!(files[0].path, null);
         assert!(!fs::metadata(null).unwrap().is_file());
@@ -372,7 +512,9 @@ mod tests {
 
     #[test]
     fn a_full_device_is_a_failure() {
-        let Results { files, failures } = open_all(&[Path::new("/dev/full")]).unwrap().write(hello);
+        let Results { files, failures } = open_all(&[Path::new("/dev/full")])
+            .unwrap()
+            .write(&[], hello);
         assert!(files.is_empty());
         assert_eq!(failures[0].exit_code(), exit_code::OUTPUT);
     }
@@ -385,7 +527,7 @@ mod tests {
             PathBuf::from(format!("/dev/fd/{}", writer.as_raw_fd()))
         };
         let outputs = open_all(&[&path(&writer)]).unwrap();
-        let Results { files: _, failures } = outputs.write(hello);
+        let Results { files: _, failures } = outputs.write(&[], hello);
         assert!(failures.is_empty(), "{failures:?}");
         let outputs = open_all(&[&path(&writer)]).unwrap();
         drop(writer);
@@ -393,7 +535,7 @@ mod tests {
         io::Read::read_exact(&mut reader, &mut first).unwrap();
         assert_eq!(&first, b"hello");
         drop(reader);
-        let Results { files: _, failures } = outputs.write(hello);
+        let Results { files: _, failures } = outputs.write(&[], hello);
         assert!(failures.is_empty(), "{failures:?}");
     }
 }

@@ -71,10 +71,15 @@ fn live(counters: &Counters, elapsed: Duration, of: Option<Duration>) -> String 
     )
 }
 
-/// The line at the end, as `12345 samples in 2.00 s (6172/s): 3 repaired, 0 truncated, 0 lost, 0 late, 0 skipped`.
-pub(crate) fn summary(counters: &Counters, elapsed: Duration) -> String {
+/// The line at the end, as `12345 samples in 2.00 s (6172/s): 3 repaired, 0 truncated, 0 lost, 0 late, 0 skipped`;
+/// of several processes with `, in 5 processes` behind it.
+pub(crate) fn summary(counters: &Counters, elapsed: Duration, processes: usize) -> String {
+    let of = match processes {
+        0 | 1 => String::new(),
+        several => format!(", in {several} processes"),
+    };
     format!(
-        "{} samples in {:.2} s ({:.0}/s): {} repaired, {} truncated, {} lost, {} late, {} skipped",
+        "{} samples in {:.2} s ({:.0}/s): {} repaired, {} truncated, {} lost, {} late, {} skipped{of}",
         counters.taken,
         elapsed.as_secs_f64(),
         rate(counters.taken, elapsed),
@@ -108,9 +113,11 @@ mod tests {
             ..Counters::default()
         };
         assert_eq!(
-            summary(&counters, Duration::from_secs(2)),
+            summary(&counters, Duration::from_secs(2), 1),
             "12345 samples in 2.00 s (6172/s): 3 repaired, 0 truncated, 0 lost, 0 late, 0 skipped"
         );
+        let of_several = summary(&counters, Duration::from_secs(2), 5);
+        assert!(of_several.ends_with("0 skipped, in 5 processes"));
     }
 
     #[test]

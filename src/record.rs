@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use pystrobe_profile::{Builder, Clock, Counters, Measured, Process, Profile, Recording};
-use pystrobe_sampling::{Ending, Options, Stopper, Target};
+use pystrobe_sampling::{Ending, LeftOut, Options, Stopper, Target};
 
 use crate::args::RecordingOptions;
 use crate::errors::Failure;
@@ -53,7 +53,12 @@ pub(crate) fn record(
         python: target.python().to_owned(),
     };
     let mut about = about(&process, options, target.measured());
-    let mut builder = Builder::new(vec![process]);
+    // The processes of a tree describe themselves when they are met.
+    let mut builder = Builder::new(if options.subprocesses {
+        Vec::new()
+    } else {
+        vec![process]
+    });
 
     let recording = pystrobe_sampling::record(
         target,
@@ -62,6 +67,7 @@ pub(crate) fn record(
             duration: options.duration,
             blocking: options.blocking,
             gc: options.gc,
+            subprocesses: options.subprocesses,
         },
     )?;
     started(recording.stopper());
@@ -72,12 +78,20 @@ pub(crate) fn record(
             let _ = recording.finish();
             return Err(error.into());
         }
-        about.counters = batch.counters;
-        about.elapsed_ns = batch.elapsed;
-        progress.update(&batch.counters, Duration::from_nanos(batch.elapsed));
+        about.counters = builder.counters();
+        about.elapsed_ns = builder.elapsed_ns();
+        if about.python.is_empty()
+            && let Some(process) = builder.processes().first()
+        {
+            about.python.clone_from(&process.python);
+        }
+        let elapsed = Duration::from_nanos(about.elapsed_ns);
+        progress.update(&about.counters, elapsed);
     }
+    let left_out = recording.left_out();
     let ending = recording.finish();
     drop(progress);
+    tell_left_out(left_out, notes);
 
     if matches!(ending, Ending::TargetReplaced) {
         notes.note(
@@ -91,6 +105,22 @@ pub(crate) fn record(
             .map_err(|_| not_measurable)?,
         ending,
     })
+}
+
+/// Says that something is missing in the profile of a tree.
+fn tell_left_out(left_out: LeftOut, notes: Notes) {
+    if left_out.unreadable > 0 {
+        notes.warning(&format!(
+            "not in the profile: processes that could not be read, {} in all",
+            left_out.unreadable
+        ));
+    }
+    if left_out.too_many > 0 {
+        notes.warning(&format!(
+            "not in the profile: processes for which there were too many at once, {} in all",
+            left_out.too_many
+        ));
+    }
 }
 
 /// What is known of a recording when it starts.

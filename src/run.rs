@@ -100,7 +100,11 @@ fn sampled(
     options: &RunOptions,
     notes: Notes,
 ) -> Result<Recorded, Failure> {
-    let target = Target::wait_for(pid, || program.has_ended())?;
+    let target = if options.recording.subprocesses {
+        Target::tree(pid)
+    } else {
+        Target::wait_for(pid, || program.has_ended())?
+    };
     // The terminal is the program's: a live line would be drawn across its output.
     record(
         target,

@@ -7,7 +7,7 @@ use pystrobe_profile::{Profile, Thread};
 
 use crate::args::OutputOptions;
 use crate::errors::Failure;
-use crate::outputs::Outputs;
+use crate::outputs::{Of, Outputs};
 use crate::progress::summary;
 use crate::stderr::Notes;
 use crate::style::style;
@@ -27,7 +27,8 @@ pub(crate) fn save(
     let chosen = chosen(profile, &options.only_threads, notes)?;
     let recording = profile.recording();
     let elapsed = Duration::from_nanos(recording.elapsed_ns);
-    notes.line(&summary(&recording.counters, elapsed));
+    let processes = profile.seen_processes().len();
+    notes.line(&summary(&recording.counters, elapsed, processes));
     write(&chosen, outputs, options, notes)
 }
 
@@ -53,9 +54,29 @@ fn write(
     notes: Notes,
 ) -> Result<(), Failure> {
     let style = style(options);
-    let results =
-        outputs.write(|format, out| pystrobe_exporters::write(profile, format, &style, out));
+    let each = match outputs.wants_each() {
+        true => each(profile),
+        false => Vec::new(),
+    };
+    let names: Vec<&str> = each.iter().map(|(name, _)| name.as_str()).collect();
+    let results = outputs.write(&names, |of, format, out| {
+        let profile = match of {
+            Of::All => profile,
+            Of::Process(index) => &each[index].1,
+        };
+        pystrobe_exporters::write(profile, format, &style, out)
+    });
     results.tell(notes)
+}
+
+/// The profile of each process of which anything was seen, by its name.
+fn each(profile: &Profile) -> Vec<(String, Profile)> {
+    let names = profile.process_names();
+    let processes = profile.seen_processes().into_iter();
+    processes
+        .map(|process| (names[process].clone(), profile.of_process(process)))
+        .filter(|(_, profile)| !profile.is_empty())
+        .collect()
 }
 
 /// The profile with only the threads that were asked for.

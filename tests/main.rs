@@ -4,6 +4,7 @@
 //!
 //! - `attach`: every interpreter, and every way in which a target can begin, change and end
 //! - `run`: the program is left as it was
+//! - `subprocesses`: processes that start others
 //! - `cli`: what is typed and what comes out, format by format
 //! - `clocks`: which time counts
 //! - `errors`: what goes wrong, and that nothing is lost by it
@@ -28,5 +29,6 @@ mod namespaces;
 mod readers;
 mod readme;
 mod run;
+mod subprocesses;
 mod support;
 mod truth;

@@ -204,8 +204,12 @@ fn subtitle(profile: &Profile) -> String {
         Clock::Wall => String::new(),
         clock => format!(" of {} time", clock.name()),
     };
+    let more = match profile.seen_processes().len() {
+        0 | 1 => String::new(),
+        processes => format!(" and {} more", processes - 1),
+    };
     format!(
-        "PID {}, Python {}: {} samples, {:.2} s{clock}",
+        "PID {}{more}, Python {}: {} samples, {:.2} s{clock}",
         recording.pid,
         escape(&recording.python),
         recording.counters.taken,

@@ -12,6 +12,9 @@ use crate::Style;
 /// For time that a thread was seen without any Python frame.
 pub(crate) const NO_FRAME: &str = "(no Python frame)";
 
+/// The longest command in the label of a process, in characters.
+const MAX_COMMAND: usize = 60;
+
 /// A name that is nothing but white space.
 const NO_NAME: &str = "(unnamed)";
 
@@ -21,45 +24,73 @@ pub(crate) struct Labelled {
     pub(crate) tree: GroupedTree,
     /// Sorted, so that children in the order of their keys are in the order of their labels.
     pub(crate) labels: Vec<String>,
-    /// Whether the first frame of each stack is a thread.
-    pub(crate) threads: bool,
+    /// How many frames of each stack stand for its process and its thread.
+    feet: usize,
+}
+
+/// What a label is given to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Subject {
+    /// By its position.
+    Process(u32),
+    Frame(Frame),
 }
 
 impl Labelled {
     /// Groups a profile's call tree by the labels that `style` asks for.
     pub(crate) fn new(profile: &Profile, style: &Style) -> Self {
-        let names = profile.thread_names();
-        let merged = |frame| match frame {
-            Frame::Call { function, .. } if !style.lines => Frame::Call { function, line: 0 },
-            frame => frame,
-        };
-        let mut texts: HashMap<Frame, String> = HashMap::new();
-        for id in profile.tree().ids() {
-            let frame = merged(profile.tree().node(id).frame);
-            match frame {
-                Frame::Thread(_) if !style.threads => continue,
-                Frame::Thread(thread) => texts
-                    .entry(frame)
-                    .or_insert_with(|| safe(&format!("thread {}", names[thread.index()]))),
-                Frame::Call { function, line } => texts
-                    .entry(frame)
-                    .or_insert_with(|| of_call(&profile.functions()[function.index()], line)),
+        let threads = profile.thread_names();
+        let processes = profile.process_names();
+        let several_processes = profile.seen_processes().len() > 1;
+        // A thread's frame becomes those of its process and of itself, where they are asked for.
+        let subjects = |frame| {
+            let (process, itself) = match frame {
+                Frame::Thread(thread) => {
+                    let process = profile.threads()[thread.index()].process;
+                    (
+                        several_processes.then_some(Subject::Process(process)),
+                        style.threads.then_some(frame),
+                    )
+                }
+                Frame::Call { function, .. } if !style.lines => {
+                    (None, Some(Frame::Call { function, line: 0 }))
+                }
+                frame => (None, Some(frame)),
             };
+            process.into_iter().chain(itself.map(Subject::Frame))
+        };
+        let mut texts: HashMap<Subject, String> = HashMap::new();
+        for id in profile.tree().ids() {
+            for subject in subjects(profile.tree().node(id).frame) {
+                texts.entry(subject).or_insert_with(|| match subject {
+                    Subject::Process(process) => {
+                        let process = process as usize;
+                        of_process(&processes[process], &profile.processes()[process].command)
+                    }
+                    Subject::Frame(Frame::Thread(thread)) => {
+                        safe(&format!("thread {}", threads[thread.index()]))
+                    }
+                    Subject::Frame(Frame::Call { function, line }) => {
+                        of_call(&profile.functions()[function.index()], line)
+                    }
+                });
+            }
         }
         let mut labels: Vec<String> = texts.values().cloned().collect();
         labels.sort();
         labels.dedup();
-        let keys: HashMap<Frame, u32> = texts
+        let keys: HashMap<Subject, u32> = texts
             .into_iter()
-            .map(|(frame, text)| {
+            .map(|(subject, text)| {
                 let position = labels.partition_point(|label| *label < text);
-                (frame, position as u32)
+                (subject, position as u32)
             })
             .collect();
+        let key = |subject| keys.get(&subject).copied();
         Self {
-            tree: GroupedTree::new(profile.tree(), |frame| keys.get(&merged(frame)).copied()),
+            tree: GroupedTree::new(profile.tree(), |frame| subjects(frame).filter_map(key)),
             labels,
-            threads: style.threads,
+            feet: usize::from(several_processes) + usize::from(style.threads),
         }
     }
 
@@ -70,11 +101,23 @@ impl Labelled {
 
     /// Whether a node is the foot of stacks, so that its own time was seen without a frame.
     pub(crate) fn is_foot(&self, node: usize) -> bool {
-        match self.tree.parent(node) {
-            None => true,
-            Some(parent) => self.threads && parent == 0,
+        let mut at = node;
+        for _ in 0..self.feet {
+            at = self.tree.parent(at).unwrap_or(0);
         }
+        at == 0
     }
+}
+
+/// `process PID (command)`, of which the start is enough to know it by.
+fn of_process(name: &str, command: &str) -> String {
+    let command = escape(command.trim());
+    let start: String = command.chars().take(MAX_COMMAND).collect();
+    safe(&match (start.as_str(), start.len() < command.len()) {
+        ("", _) => format!("process {name}"),
+        (start, false) => format!("process {name} ({start})"),
+        (start, true) => format!("process {name} ({start}…)"),
+    })
 }
 
 /// `qualname (file:line)`, and only the name for what has no source. Line 0 asks for the first line of

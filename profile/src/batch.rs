@@ -92,10 +92,30 @@ pub struct Counters {
     pub skipped: u64,
 }
 
+impl Counters {
+    /// The sum without `old` and with `new`: what one source of several said before, and says now.
+    pub(crate) fn replace(&mut self, old: Counters, new: Counters) {
+        let exchange = |sum: &mut u64, old: u64, new: u64| {
+            *sum = sum.saturating_sub(old).saturating_add(new);
+        };
+        exchange(&mut self.taken, old.taken, new.taken);
+        exchange(&mut self.repaired, old.repaired, new.repaired);
+        exchange(&mut self.truncated, old.truncated, new.truncated);
+        exchange(&mut self.lost, old.lost, new.lost);
+        exchange(&mut self.late, old.late, new.late);
+        exchange(&mut self.skipped, old.skipped, new.skipped);
+    }
+}
+
 /// News from a collector. Ids count up from 0 in the order in which things are first described, over
-/// all batches of a recording: the n-th function ever described is `FunctionId(n)`.
+/// all batches of one source: the n-th function that it ever describes is its `FunctionId(n)`.
 #[derive(Debug, Clone, Default)]
 pub struct Batch {
+    /// Whose ids these are. Where several processes are recorded, each is a source of its own, and numbers
+    /// what it describes without asking the others.
+    pub source: u32,
+    /// Processes described for the first time; [`Thread::process`] numbers them likewise.
+    pub processes: Vec<Process>,
     /// Functions described for the first time.
     pub functions: Vec<Function>,
     /// Threads described for the first time.
@@ -106,7 +126,7 @@ pub struct Batch {
     pub nodes: Vec<Node>,
     /// Time, in the order in which it passed.
     pub observations: Vec<Observation>,
-    /// How the recording went so far.
+    /// How the recording of this source went so far.
     pub counters: Counters,
     /// Nanoseconds of wall clock since the recording started, at the last observation.
     pub elapsed: u64,

@@ -1,10 +1,13 @@
 //! Turns what a collector says into a profile, and believes none of its ids.
 
+use std::collections::HashMap;
+
 use crate::{
-    Batch, CallTree, Counters, Frame, Node, Observation, Process, Profile, Recording, Seen, Thread,
+    Batch, CallTree, Counters, Frame, Function, FunctionId, Node, NodeId, Observation, Process,
+    Profile, Recording, Seen, Thread, ThreadId,
 };
 
-/// What is wrong with a batch. Positions count from the start of the recording, as the ids do.
+/// What is wrong with a batch. Positions are those of its source, as the ids are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum BatchError {
     /// A thread belongs to a process that does not exist.
@@ -69,23 +72,44 @@ pub enum BatchError {
 #[derive(Debug, Clone)]
 pub struct Builder {
     profile: Profile,
+    sources: HashMap<u32, Source>,
+    /// The functions by what they are, as soon as there are several sources: each describes those of the program
+    /// anew.
+    functions: Option<HashMap<Function, FunctionId>>,
     /// What was seen so far. Checked here, so that no sum over a profile can overflow.
     total: Seen,
     elapsed_ns: u64,
 }
 
+/// What the ids of a source stand for in the profile.
+#[derive(Debug, Clone, Default)]
+struct Source {
+    processes: Vec<u32>,
+    threads: Vec<ThreadId>,
+    functions: Vec<FunctionId>,
+    nodes: Vec<NodeId>,
+    counters: Counters,
+}
+
 impl Builder {
-    /// An empty profile of these processes.
+    /// An empty profile of these processes, as source 0 numbers them.
     #[must_use]
     pub fn new(processes: Vec<Process>) -> Self {
+        let first = Source {
+            processes: (0..).take(processes.len()).collect(),
+            ..Source::default()
+        };
         Self {
             profile: Profile {
                 recording: Recording::default(),
+                process_counters: vec![Counters::default(); processes.len()],
                 processes,
                 threads: Vec::new(),
                 functions: Vec::new(),
                 tree: CallTree::default(),
             },
+            sources: HashMap::from([(0, first)]),
+            functions: None,
             total: Seen::default(),
             elapsed_ns: 0,
         }
@@ -98,33 +122,87 @@ impl Builder {
     /// When the batch refers to what was never described.
     pub fn apply(&mut self, batch: &Batch) -> Result<(), BatchError> {
         self.total = self.check(batch)?;
+        let several = self.sources.keys().any(|source| *source != batch.source);
+        let source = self.sources.entry(batch.source).or_default();
         let profile = &mut self.profile;
-        profile.functions.extend(batch.functions.iter().cloned());
-        profile.threads.extend(batch.threads.iter().cloned());
+        for process in &batch.processes {
+            // It was checked that 32 bits can number them.
+            source.processes.push(profile.processes.len() as u32);
+            profile.processes.push(process.clone());
+            profile.process_counters.push(Counters::default());
+        }
+        for thread in &batch.threads {
+            source
+                .threads
+                .push(ThreadId::from_index(profile.threads.len()));
+            profile.threads.push(Thread {
+                process: source.processes[thread.process as usize],
+                ..thread.clone()
+            });
+        }
         for (thread, name) in &batch.renamed {
-            profile.threads[thread.index()].name.clone_from(name);
+            profile.threads[source.threads[thread.index()].index()]
+                .name
+                .clone_from(name);
+        }
+        if several && self.functions.is_none() && !batch.functions.is_empty() {
+            let ids = (0..).map(FunctionId::from_index);
+            self.functions = Some(profile.functions.iter().cloned().zip(ids).collect());
+        }
+        for function in &batch.functions {
+            let next = FunctionId::from_index(profile.functions.len());
+            let id = match &mut self.functions {
+                None => next,
+                Some(known) => *known.entry(function.clone()).or_insert(next),
+            };
+            if id == next {
+                profile.functions.push(function.clone());
+            }
+            source.functions.push(id);
         }
         for node in &batch.nodes {
-            profile.tree.push(*node, Seen::default());
+            let node = source.translate(*node);
+            source.nodes.push(profile.tree.push(node, Seen::default()));
         }
-        for observation in &batch.observations {
-            profile.tree.observe(observation.node, observation.seen());
+        for seen in &batch.observations {
+            profile
+                .tree
+                .observe(source.nodes[seen.node.index()], seen.seen());
         }
-        profile.recording.counters = batch.counters;
-        self.elapsed_ns = batch.elapsed;
+        let counters = &mut profile.recording.counters;
+        counters.replace(source.counters, batch.counters);
+        source.counters = batch.counters;
+        if let [process] = source.processes[..] {
+            profile.process_counters[process as usize] = batch.counters;
+        }
+        self.elapsed_ns = self.elapsed_ns.max(batch.elapsed);
         Ok(())
     }
 
-    /// How the recording went so far, as the last batch says.
+    /// Says how the recording of one of several processes went, where its source is not of that process alone.
+    /// A process that does not exist has none.
+    pub fn count(&mut self, process: usize, counters: Counters) {
+        if let Some(place) = self.profile.process_counters.get_mut(process) {
+            *place = counters;
+        }
+    }
+
+    /// How the recording went so far, as the last batches of all sources say.
     #[must_use]
     pub fn counters(&self) -> Counters {
         self.profile.recording.counters
     }
 
-    /// Nanoseconds since the recording started, as the last batch says.
+    /// Nanoseconds since the recording started, as the latest batch says.
     #[must_use]
     pub fn elapsed_ns(&self) -> u64 {
         self.elapsed_ns
+    }
+
+    /// The processes that were described so far.
+    #[must_use]
+    pub fn processes(&self) -> &[Process] {
+        &self.profile.processes
     }
 
     /// The threads that were described so far.
@@ -135,7 +213,10 @@ impl Builder {
 
     /// The profile; `recording` says what it is of.
     #[must_use]
-    pub fn finish(self, recording: Recording) -> Profile {
+    pub fn finish(mut self, recording: Recording) -> Profile {
+        if let [counters] = &mut self.profile.process_counters[..] {
+            *counters = recording.counters;
+        }
         Profile {
             recording,
             ..self.profile
@@ -145,17 +226,21 @@ impl Builder {
     /// What was seen so far with this batch, when nothing is wrong with it.
     fn check(&self, batch: &Batch) -> Result<Seen, BatchError> {
         let profile = &self.profile;
-        let functions = count(&profile.functions, &batch.functions)?;
-        let threads = count(&profile.threads, &batch.threads)?;
-        let first_node = profile.tree.len();
+        let nothing = Source::default();
+        let source = self.sources.get(&batch.source).unwrap_or(&nothing);
+        fits(profile.processes.len(), batch.processes.len())?;
+        fits(profile.functions.len(), batch.functions.len())?;
+        fits(profile.threads.len(), batch.threads.len())?;
+        fits(profile.tree.len(), batch.nodes.len())?;
+        let processes = source.processes.len() + batch.processes.len();
+        let functions = source.functions.len() + batch.functions.len();
+        let threads = source.threads.len() + batch.threads.len();
+        let first_node = source.nodes.len();
         let nodes = first_node + batch.nodes.len();
-        if nodes >= u32::MAX as usize {
-            return Err(BatchError::TooMany);
-        }
         for (index, thread) in batch.threads.iter().enumerate() {
-            if thread.process as usize >= profile.processes.len() {
+            if thread.process as usize >= processes {
                 return Err(BatchError::UnknownProcess {
-                    thread: profile.threads.len() + index,
+                    thread: source.threads.len() + index,
                     process: thread.process,
                 });
             }
@@ -191,13 +276,28 @@ impl Observation {
     }
 }
 
-/// Number of entries with the new ones, where ids can number them.
-fn count<T>(known: &[T], new: &[T]) -> Result<usize, BatchError> {
-    let count = known.len() + new.len();
-    if count >= u32::MAX as usize {
+impl Source {
+    /// A node as the profile numbers things; it was checked.
+    fn translate(&self, node: Node) -> Node {
+        Node {
+            parent: node.parent.map(|parent| self.nodes[parent.index()]),
+            frame: match node.frame {
+                Frame::Thread(thread) => Frame::Thread(self.threads[thread.index()]),
+                Frame::Call { function, line } => Frame::Call {
+                    function: self.functions[function.index()],
+                    line,
+                },
+            },
+        }
+    }
+}
+
+/// Whether ids can number the entries with the new ones.
+fn fits(known: usize, new: usize) -> Result<(), BatchError> {
+    if known + new >= u32::MAX as usize {
         return Err(BatchError::TooMany);
     }
-    Ok(count)
+    Ok(())
 }
 
 fn check_node(

@@ -18,9 +18,13 @@ pub struct GroupedTree {
 }
 
 impl GroupedTree {
-    /// Groups `tree` by the key of each frame. A frame with no key is left out, and what was seen
-    /// there, or hangs below, belongs to the frame that called it. Linear in the tree.
-    pub fn new(tree: &CallTree, mut key: impl FnMut(Frame) -> Option<u32>) -> Self {
+    /// Groups `tree` by the keys of each frame. A frame with no key is left out, and what was seen
+    /// there, or hangs below, belongs to the frame that called it; one with several becomes as many
+    /// nodes, one below the other. Linear in the tree.
+    pub fn new<K: IntoIterator<Item = u32>>(
+        tree: &CallTree,
+        mut keys: impl FnMut(Frame) -> K,
+    ) -> Self {
         let mut grouped = Self {
             parents: vec![0],
             keys: vec![0],
@@ -30,17 +34,17 @@ impl GroupedTree {
         let mut place: Vec<u32> = Vec::with_capacity(tree.len());
         for id in tree.ids() {
             let node = tree.node(id);
-            let parent = node.parent.map_or(0, |parent| place[parent.index()]);
-            let at = match key(node.frame) {
-                None => parent,
-                Some(key) => *known.entry((parent, key)).or_insert_with(|| {
-                    grouped.parents.push(parent);
+            let mut at = node.parent.map_or(0, |parent| place[parent.index()]);
+            for key in keys(node.frame) {
+                at = *known.entry((at, key)).or_insert_with(|| {
+                    grouped.parents.push(at);
                     grouped.keys.push(key);
                     grouped.own.push(Weights::default());
-                    // The call tree has at most u32::MAX nodes, and so this fits.
+                    // The call tree has at most u32::MAX nodes; that its feet may become two each does not
+                    // matter, since no machine has room for so many of those.
                     (grouped.parents.len() - 1) as u32
-                }),
-            };
+                });
+            }
             grouped.own[at as usize] += tree.own(id);
             place.push(at);
         }
@@ -193,8 +197,23 @@ mod tests {
     }
 
     #[test]
+    fn a_frame_that_becomes_two() {
+        let grouped = GroupedTree::new(&tree(), |frame| match frame {
+            Frame::Thread(thread) => vec![100, 200 + thread.0],
+            Frame::Call { .. } => Vec::new(),
+        });
+        let keys: Vec<u32> = (1..grouped.node_count())
+            .map(|node| grouped.key(node))
+            .collect();
+        assert_eq!(keys, [100, 200, 201]);
+        assert_eq!([grouped.parent(2), grouped.parent(3)], [Some(1), Some(1)]);
+        assert_eq!(grouped.totals()[1], weigh(36));
+        assert_eq!(grouped.own(2), weigh(1 + 4));
+    }
+
+    #[test]
     fn nothing_at_all() {
-        let grouped = GroupedTree::new(&CallTree::default(), |_| None);
+        let grouped = GroupedTree::new(&CallTree::default(), |_| None::<u32>);
         assert_eq!(grouped.node_count(), 1);
         assert!(grouped.children().of(0).is_empty());
     }

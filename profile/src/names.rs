@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 use std::fmt::Write;
 
-use crate::Profile;
+use crate::{Process, Profile};
 
 /// `text` with whatever would break a line, a terminal or an XML file written as Python writes it
 /// in a string literal: `\n`, `\x1b`, `\u2028`. A backslash stays one, so that paths keep their look.
@@ -43,6 +43,22 @@ fn needs_escape(c: char) -> bool {
 }
 
 impl Profile {
+    /// A name for each process that no other process of the profile has: its id, and which bearer of that id it
+    /// is where the system has given it out again: `4242`, `4242-2`.
+    #[must_use]
+    pub fn process_names(&self) -> Vec<String> {
+        let mut bearers: HashMap<u32, u32> = HashMap::new();
+        let name = |process: &Process| {
+            let bearer = bearers.entry(process.pid).or_default();
+            *bearer += 1;
+            match *bearer {
+                1 => process.pid.to_string(),
+                bearer => format!("{}-{bearer}", process.pid),
+            }
+        };
+        self.processes.iter().map(name).collect()
+    }
+
     /// A name for each thread that no other thread of the profile has: the one that Python gives it,
     /// with its id where several have that name, with its process where there are several, and
     /// with its interpreter where that is not the main one.
@@ -62,10 +78,10 @@ impl Profile {
         for name in &base {
             *bearers.entry(name).or_default() += 1;
         }
-        let several_processes = self
-            .threads
-            .iter()
-            .any(|thread| thread.process != self.threads[0].process);
+        let processes = match self.seen_processes().len() {
+            0 | 1 => None,
+            _ => Some(self.process_names()),
+        };
 
         let mut taken: HashSet<String> = HashSet::new();
         let mut copies: HashMap<String, u32> = HashMap::new();
@@ -76,9 +92,8 @@ impl Profile {
             if bearers[name.as_str()] > 1 && *name != id(index) {
                 details.push(id(index));
             }
-            if several_processes {
-                let pid = self.processes[thread.process as usize].pid;
-                details.push(format!("pid {pid}"));
+            if let Some(processes) = &processes {
+                details.push(format!("pid {}", processes[thread.process as usize]));
             }
             if thread.interpreter != 0 {
                 details.push(format!("interpreter {}", thread.interpreter));

@@ -33,6 +33,8 @@ pub struct Recording {
 pub struct Profile {
     pub(crate) recording: Recording,
     pub(crate) processes: Vec<Process>,
+    /// How the recording of each process went.
+    pub(crate) process_counters: Vec<Counters>,
     pub(crate) threads: Vec<Thread>,
     pub(crate) functions: Vec<Function>,
     pub(crate) tree: CallTree,
@@ -49,6 +51,12 @@ impl Profile {
     #[must_use]
     pub fn processes(&self) -> &[Process] {
         &self.processes
+    }
+
+    /// How the recording of each process went, in the order of [`Self::processes`].
+    #[must_use]
+    pub fn process_counters(&self) -> &[Counters] {
+        &self.process_counters
     }
 
     /// The threads, as [`ThreadId`] numbers them.
@@ -95,6 +103,40 @@ impl Profile {
         self.tree.total().is_zero()
     }
 
+    /// The processes of which threads are in the profile, as positions in [`Self::processes`], in that order.
+    #[must_use]
+    pub fn seen_processes(&self) -> Vec<usize> {
+        let mut seen = vec![false; self.processes.len()];
+        for thread in &self.threads {
+            seen[thread.process as usize] = true;
+        }
+        (0..seen.len()).filter(|&process| seen[process]).collect()
+    }
+
+    /// What was recorded of one process, as if it had been recorded alone.
+    ///
+    /// # Panics
+    ///
+    /// When there is no process at that position.
+    #[must_use]
+    pub fn of_process(&self, process: usize) -> Profile {
+        let about = self.processes[process].clone();
+        let mut profile = self.with_threads(|thread| thread.process as usize == process);
+        for thread in &mut profile.threads {
+            thread.process = 0;
+        }
+        profile.recording = Recording {
+            command: about.command.clone(),
+            pid: about.pid,
+            python: about.python.clone(),
+            counters: self.process_counters[process],
+            ..profile.recording
+        };
+        profile.processes = vec![about];
+        profile.process_counters = vec![self.process_counters[process]];
+        profile
+    }
+
     /// The same recording with only the threads that `keep` chooses. The functions that were seen
     /// on none of them are left out too.
     #[must_use]
@@ -102,6 +144,7 @@ impl Profile {
         let mut kept = Profile {
             recording: self.recording.clone(),
             processes: self.processes.clone(),
+            process_counters: self.process_counters.clone(),
             threads: Vec::new(),
             functions: Vec::new(),
             tree: CallTree::default(),

@@ -13,6 +13,7 @@ Examples:
   pystrobe attach 1234 -d 30 -o out.pstats  30 seconds, for every tool that opens pstats
   pystrobe attach 1234 -d 30 -r 5khz -o out.pstats -o flame.svg -o stacks.folded
   pystrobe attach 1234 -d 30 -o out.pstats --open-with profiling-explorer
+  pystrobe attach 1234 --subprocesses -d 30 -o all.pstats -o 'each-{pid}.pstats'
   pystrobe attach 1234 -d 5 -f folded | grep -c json";
 
 /// Sample a running Python program by its process id

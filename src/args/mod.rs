@@ -23,7 +23,7 @@ mod target;
 pub(crate) use attach::AttachOptions;
 pub(crate) use convert::ConvertOptions;
 pub(crate) use dump::DumpOptions;
-pub(crate) use output::{OpenWith, OutputOptions, OutputSpec, Place};
+pub(crate) use output::{OpenWith, OutputOptions, OutputSpec, PID, Place};
 pub(crate) use recording::RecordingOptions;
 pub(crate) use run::{ProgramSpec, RunOptions};
 

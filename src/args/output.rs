@@ -1,6 +1,6 @@
 //! What to write and where to: `-o`, `-f`, and how it shall look.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
@@ -20,6 +20,8 @@ pub(super) struct OutputArgs {
     /// .folded, .collapsed or .txt folded stacks. Every output is opened before the program is touched and
     /// put in its place when it is complete: a bad path fails first, and a recording that is aborted
     /// leaves the file of the day before as it was.
+    ///
+    /// {pid} in a file's name stands for the process id; with --subprocesses that makes a file for each process.
     #[arg(short, long, value_name = "FILE")]
     output: Vec<PathBuf>,
 
@@ -128,7 +130,12 @@ pub(crate) enum Place {
     Stdout,
     /// A path, as typed.
     File(PathBuf),
+    /// A file for each process. As typed, with [`PID`] in the file's name.
+    FileEach(PathBuf),
 }
+
+/// What stands for the process id in the name of an output.
+pub(crate) const PID: &str = "{pid}";
 
 /// A command and the file that it is started on.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -202,7 +209,10 @@ fn clock(mode: Option<Mode>, idle: bool, no_idle: bool) -> Result<Option<Clock>,
 fn plan(paths: &[PathBuf], format: Option<Format>) -> Result<Vec<OutputSpec>, Failure> {
     let places: Vec<Place> = match paths {
         [] => vec![Place::Stdout],
-        paths => paths.iter().map(|path| place(path)).collect(),
+        paths => paths
+            .iter()
+            .map(|path| place(path))
+            .collect::<Result<_, _>>()?,
     };
     if places
         .iter()
@@ -220,7 +230,7 @@ fn plan(paths: &[PathBuf], format: Option<Format>) -> Result<Vec<OutputSpec>, Fa
     let mut outputs = Vec::with_capacity(places.len());
     for place in places {
         let told = match &place {
-            Place::File(path) => Format::from_path(path),
+            Place::File(path) | Place::FileEach(path) => Format::from_path(path),
             Place::Stdout => None,
         };
         let decided = match (told, format) {
@@ -232,7 +242,7 @@ fn plan(paths: &[PathBuf], format: Option<Format>) -> Result<Vec<OutputSpec>, Fa
             }
             (None, None) => match &place {
                 Place::Stdout => Format::Table,
-                Place::File(path) => return Err(untold(path)),
+                Place::File(path) | Place::FileEach(path) => return Err(untold(path)),
             },
         };
         outputs.push(OutputSpec {
@@ -251,12 +261,25 @@ fn plan(paths: &[PathBuf], format: Option<Format>) -> Result<Vec<OutputSpec>, Fa
 
 /// `-` and the kernel's names for it are stdout. Opened by name, a file that stdout was redirected to would
 /// be written from its start, over what is there.
-fn place(path: &Path) -> Place {
+///
+/// Folders cannot be named by process: they would have to be made, and were not there to fail first.
+fn place(path: &Path) -> Result<Place, Failure> {
     const STDOUT: [&str; 4] = ["-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"];
+    let has_pid = |text: &OsStr| text.to_string_lossy().contains(PID);
     if STDOUT.iter().any(|name| path.as_os_str() == *name) {
-        Place::Stdout
+        Ok(Place::Stdout)
+    } else if path
+        .parent()
+        .is_some_and(|folder| has_pid(folder.as_os_str()))
+    {
+        Err(Failure::usage(
+            format!("{PID} is in the name of a folder in {}", path.display()),
+            "put it into the file's own name",
+        ))
+    } else if path.file_name().is_some_and(has_pid) {
+        Ok(Place::FileEach(path.to_path_buf()))
     } else {
-        Place::File(path.to_path_buf())
+        Ok(Place::File(path.to_path_buf()))
     }
 }
 
@@ -272,11 +295,12 @@ fn first_file(outputs: &[OutputSpec]) -> Result<PathBuf, Failure> {
         .iter()
         .find_map(|output| match &output.place {
             Place::File(path) => Some(path.clone()),
-            Place::Stdout => None,
+            // Which of them, or whether there will be any, is not known.
+            Place::FileEach(_) | Place::Stdout => None,
         })
         .ok_or_else(|| {
             Failure::usage(
-                "--open-with needs an output that is a file",
+                "--open-with needs an output that is one file",
                 "add -o FILE, such as -o out.pstats",
             )
         })
@@ -315,6 +339,7 @@ mod tests {
                 .map(|output| match output.place {
                     Place::Stdout => (String::from("stdout"), output.format),
                     Place::File(path) => (path.display().to_string(), output.format),
+                    Place::FileEach(path) => (format!("each {}", path.display()), output.format),
                 })
                 .collect()),
             Err(failure) => Err(failure.to_string()),
@@ -332,6 +357,22 @@ mod tests {
                 (String::from("c.folded"), Format::Folded),
             ]
         );
+    }
+
+    #[test]
+    fn a_name_may_be_one_for_each_process() {
+        let outputs = planned(&["d/a-{pid}.pstats", "{pid}.svg"], None).unwrap();
+        assert_eq!(
+            outputs,
+            [
+                (String::from("each d/a-{pid}.pstats"), Format::Pstats),
+                (String::from("each {pid}.svg"), Format::Flamegraph),
+            ]
+        );
+        let folder = planned(&["{pid}/a.pstats"], None);
+        assert!(folder.unwrap_err().contains("folder"));
+        let each = plan(&[PathBuf::from("{pid}.svg")], None).unwrap();
+        assert!(first_file(&each).is_err());
     }
 
     #[test]

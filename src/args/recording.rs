@@ -40,6 +40,13 @@ pub(super) struct RecordingArgs {
     /// Charge garbage collection to the function that it interrupts
     #[arg(long, overrides_with = "gc")]
     no_gc: bool,
+    /// Sample the processes that it starts as well, and those that they start
+    ///
+    /// Those that are there already and those that come, by fork, exec or spawn, as soon as they are Python; all
+    /// others are passed over. They end up in one profile, or in one each where an output's name contains
+    /// {pid}. The recording ends with the process itself.
+    #[arg(long)]
+    subprocesses: bool,
 
     /// No progress and no summary on stderr; errors stay
     #[arg(short, long)]
@@ -57,6 +64,8 @@ pub(crate) struct RecordingOptions {
     pub(crate) blocking: bool,
     /// Whether garbage collection is a frame of its own.
     pub(crate) gc: bool,
+    /// Whether its descendants are sampled as well.
+    pub(crate) subprocesses: bool,
     /// No progress, no summary.
     pub(crate) quiet: bool,
 }
@@ -69,6 +78,7 @@ impl RecordingArgs {
             interval: self.rate,
             blocking: self.blocking,
             gc: self.gc || !self.no_gc,
+            subprocesses: self.subprocesses,
             quiet: self.quiet,
         }
     }

@@ -15,7 +15,8 @@ Examples:
   pystrobe run -m pytest -q tests/
   pystrobe run -c 'import this'
   pystrobe run --python python3.12 script.py
-  pystrobe run -d 30 -o out.pstats -- gunicorn app:app";
+  pystrobe run -d 30 -o out.pstats -- gunicorn app:app
+  pystrobe run --subprocesses -o 'out-{pid}.pstats' -- make test";
 
 /// Run a Python program and sample it from its first frame on
 ///
@@ -27,7 +28,8 @@ Examples:
 /// the program. SIGTERM, SIGHUP, SIGQUIT, SIGUSR1 and SIGUSR2 that are sent to pystrobe are passed on to the
 /// program.
 ///
-/// The program itself is sampled, not the processes that it starts.
+/// The program itself is sampled; with --subprocesses also the processes that it starts, and then it need not be a
+/// Python itself.
 #[derive(Args, Debug)]
 #[command(
     after_help = EXAMPLES,

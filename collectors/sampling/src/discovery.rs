@@ -17,6 +17,7 @@ use nix::errno::Errno;
 use py_spy::python_process_info::{PythonProcessInfo, PythonProcessLayout, get_python_version};
 
 use crate::attach_error::{AttachError, Denial, Refused};
+use crate::forked;
 use crate::layout::{Layout, Minor, builtin};
 use crate::maps::{self, MappedImage};
 use crate::memory::ReadError;
@@ -97,7 +98,42 @@ pub fn attach(pid: u32, starting: Duration) -> Result<Interpreter, AttachError> 
 ///
 /// [`AttachError::Ended`] where the process has ended before; [`AttachError::GaveUp`] as soon as `give_up`
 /// says so; else what stands in the way.
-pub fn wait_for(pid: u32, mut give_up: impl FnMut() -> bool) -> Result<Interpreter, AttachError> {
+pub fn wait_for(pid: u32, give_up: impl FnMut() -> bool) -> Result<Interpreter, AttachError> {
+    keep_looking(pid, give_up, Search::look)
+}
+
+/// The same for a descendant of a process that is recorded. It may be a copy of its parent, whose interpreter
+/// is where the parent's is; or still have all memory in common with it, until it executes another program.
+///
+/// # Errors
+///
+/// As [`wait_for`].
+pub(crate) fn wait_for_child(
+    pid: u32,
+    parent: Option<&Interpreter>,
+    give_up: impl FnMut() -> bool,
+) -> Result<Interpreter, AttachError> {
+    keep_looking(pid, give_up, |search, effort| {
+        let waited = search.started.elapsed();
+        if let Some(parent) = parent
+            && let Some(interpreter) = forked::inherited(parent, pid)
+            && forked::is_its_own(&interpreter, waited)
+        {
+            return Ok(interpreter);
+        }
+        let interpreter = search.look(effort)?;
+        if interpreter.legacy || forked::is_its_own(&interpreter, waited) {
+            return Ok(interpreter);
+        }
+        Err(AttachError::Starting { pid })
+    })
+}
+
+fn keep_looking(
+    pid: u32,
+    mut give_up: impl FnMut() -> bool,
+    mut look: impl FnMut(&mut Search, Effort) -> Result<Interpreter, AttachError>,
+) -> Result<Interpreter, AttachError> {
     let mut search = Search::new(pid);
     // When the images that are there now were searched thoroughly.
     let mut searched = None;
@@ -111,7 +147,7 @@ pub fn wait_for(pid: u32, mut give_up: impl FnMut() -> bool) -> Result<Interpret
         if settled {
             searched = Some(search.changed);
         }
-        match search.look(effort) {
+        match look(&mut search, effort) {
             Ok(interpreter) => return Ok(interpreter),
             Err(AttachError::NotFound { .. } | AttachError::Zombie { .. }) => {
                 return Err(AttachError::Ended { pid });

@@ -63,7 +63,14 @@ pub fn dump(target: &Target) -> Result<Vec<ThreadStack>, AttachError> {
             what: error.to_string(),
         },
     };
-    if target.interpreter.legacy {
+    let interpreter = target
+        .interpreter
+        .as_ref()
+        .ok_or_else(|| AttachError::NotPython {
+            pid,
+            command: target.command().to_owned(),
+        })?;
+    if interpreter.legacy {
         let traces = LegacySampler::new(pid, LineNo::LastInstruction)?
             .traces()
             .map_err(failed)?;
@@ -72,7 +79,7 @@ pub fn dump(target: &Target) -> Result<Vec<ThreadStack>, AttachError> {
             .map(|trace| legacy_stack(pid, trace))
             .collect());
     }
-    let mut stacks = stacks(&target.interpreter);
+    let mut stacks = stacks(interpreter);
     stacks.read().map_err(failed)?;
     let native_ids = process::native_ids(pid);
     let mut interpreters: Vec<u64> = stacks

@@ -1,7 +1,7 @@
 //! Reads the stacks of a live CPython process from outside.
 //!
-//! [`Target::attach`] finds the interpreter in a process, [`record`] samples it until it is told to stop,
-//! and [`dump`] reads its stacks once. Nothing here writes to the process, and nothing stops it, but for
+//! [`Target::attach`] finds the interpreter in a process, [`record`] samples it until it is told to stop, with
+//! its descendants where that is asked for, and [`dump`] reads its stacks once. Nothing here writes to the process, and nothing stops it, but for
 //! [`Options::blocking`] and for interpreters so old that they can only be read while they are paused.
 //!
 //! CPython 3.8 to 3.15 on Linux; 2.7 and 3.3 to 3.7 through the crate `py_spy`.
@@ -17,6 +17,7 @@ mod elf;
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
 pub mod fuzzing;
+mod forked;
 mod known;
 pub mod layout;
 mod legacy;
@@ -24,11 +25,13 @@ pub mod line_table;
 mod maps;
 pub mod memory;
 mod names_schedule;
+mod new_processes;
 #[cfg(test)]
 mod noise;
 mod pause;
 pub mod process;
 pub mod process_memory;
+mod process_tree;
 mod python_image;
 mod recording;
 mod ring;
@@ -47,5 +50,5 @@ mod walk;
 pub use attach_error::{AttachError, Denial};
 pub use dump::{StackFrame, ThreadStack, ThreadState, dump};
 pub use memory::ReadError;
-pub use recording::{Ending, Options, Recording, Stopper, record};
+pub use recording::{Ending, LeftOut, Options, Recording, Stopper, record};
 pub use target::Target;

@@ -58,6 +58,49 @@ pub(crate) fn thread_is_alive(pid: u32, thread: u32) -> bool {
     !matches!(state, None | Some(b'Z' | b'X' | b'x'))
 }
 
+/// When it started, in ticks since the machine did: tells it from an earlier process with the same id.
+pub(crate) fn start_time(pid: u32) -> Option<u64> {
+    stat_field(pid, 22)
+}
+
+/// Whether the process has begun to end, or has. Its memory goes some time before it counts as ended.
+pub(crate) fn is_ending(pid: u32) -> bool {
+    /// `include/linux/sched.h`.
+    const PF_EXITING: u64 = 0x4;
+    stat_field(pid, 9).is_none_or(|flags| flags & PF_EXITING != 0) || !is_alive(pid)
+}
+
+/// A number in `/proc/PID/stat`, counted from 1 as in proc(5), behind the name.
+fn stat_field(pid: u32, number: usize) -> Option<u64> {
+    let stat = read(&format!("/proc/{pid}/stat"), STATUS_LIMIT).ok()?;
+    // The name is the second field, and may hold spaces.
+    let behind_name = stat.get(name_end(&stat)? + 1..)?;
+    let mut fields = std::str::from_utf8(behind_name).ok()?.split_whitespace();
+    fields.nth(number.checked_sub(3)?)?.parse().ok()
+}
+
+/// The parent of a process that has not ended. `None` also for the id of a thread, which `/proc` knows as well.
+pub(crate) fn parent_of_process(id: u32) -> Option<u32> {
+    let status = status(&format!("/proc/{id}/status"))?;
+    let number = |name| line(&status, name)?.trim().parse::<u32>().ok();
+    let ended = line(&status, "State:")?
+        .trim_start()
+        .starts_with(['Z', 'X']);
+    (number("Tgid:")? == id && !ended).then(|| number("PPid:"))?
+}
+
+/// The ids of all processes.
+pub(crate) fn all() -> impl Iterator<Item = u32> {
+    let entries = fs::read_dir("/proc").into_iter().flatten();
+    entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+}
+
+/// Whether two processes execute the same file.
+pub(crate) fn same_program(one: u32, other: u32) -> bool {
+    let program = |pid| fs::read_link(format!("/proc/{pid}/exe"));
+    matches!((program(one), program(other)), (Ok(one), Ok(other)) if one == other)
+}
+
 /// The process that started it, and that is told how it ends.
 pub(crate) fn parent(pid: u32) -> Option<u32> {
     let status = status(&format!("/proc/{pid}/status"))?;
@@ -132,8 +175,11 @@ fn run_state(path: &str) -> Option<u8> {
 
 /// The state stands behind the name, which is in parentheses and may hold some itself.
 fn state_letter(stat: &[u8]) -> Option<u8> {
-    let name_end = stat.iter().rposition(|byte| *byte == b')')?;
-    stat.get(name_end + 2).copied()
+    stat.get(name_end(stat)? + 2).copied()
+}
+
+fn name_end(stat: &[u8]) -> Option<usize> {
+    stat.iter().rposition(|byte| *byte == b')')
 }
 
 fn read(path: &str, limit: u64) -> io::Result<Vec<u8>> {
@@ -197,6 +243,11 @@ mod tests {
         assert_eq!(command_line(pid), "cat");
         let watch = ExecWatch::new(pid).unwrap();
         assert!(!watch.replaced());
+        assert_eq!(parent_of_process(pid), Some(std::process::id()));
+        assert!(all().any(|one| one == pid));
+        let (own, its) = (start_time(std::process::id()), start_time(pid));
+        assert!(own.is_some() && own <= its, "{own:?} {its:?}");
+        assert!(!is_ending(pid));
 
         child.kill().unwrap();
         // The pipe closes when the process ends, a moment before it is a zombie.
@@ -210,6 +261,8 @@ mod tests {
             std::thread::yield_now();
         }
         assert_eq!(life(pid), Life::Zombie);
+        assert_eq!(parent_of_process(pid), None);
+        assert!(is_ending(pid));
         assert_eq!(command_line(pid), "[cat]");
         assert!(watch.replaced());
 
@@ -251,6 +304,8 @@ mod tests {
         let own = u64::from(nix::unistd::gettid().as_raw().cast_unsigned());
         let pid = std::process::id();
         assert!(native_ids(pid).contains(&own));
+        let thread = u32::try_from(own).unwrap();
+        assert!(thread == pid || parent_of_process(thread).is_none());
         assert!(thread_runs(pid, own));
         assert!(!thread_runs(pid, u64::MAX));
         assert!(!thread_runs(pid, 1), "a thread of another process");

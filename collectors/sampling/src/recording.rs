@@ -1,16 +1,17 @@
-//! The thread that samples, from the first moment to the last.
+//! The thread that samples a process, from the first moment to the last.
 //!
 //! It never waits for whoever takes its batches: a batch for which there is no room stays here and goes
 //! out with the next one. It ends by dropping its side of the channel.
 
+use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{self, JoinHandle, Thread};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 use py_spy::config::LineNo;
-use pystrobe_profile::{Batch, Counters};
+use pystrobe_profile::{Batch, Counters, Process};
 
 use crate::attach_error::AttachError;
 use crate::discovery::{self, Interpreter};
@@ -20,8 +21,9 @@ use crate::names_schedule::NamesSchedule;
 use crate::pause::Pause;
 use crate::process::{self, ExecWatch};
 use crate::process_memory::ProcessMemory;
+use crate::process_tree::ProcessTree;
 use crate::sampler::Sampler;
-use crate::schedule::Schedule;
+use crate::schedule::{Schedule, nanoseconds};
 use crate::stacks::Stacks;
 use crate::target::Target;
 
@@ -32,7 +34,7 @@ const BATCH_EVERY: Duration = Duration::from_millis(50);
 /// How often the process is asked whether it executes another program by now.
 const EXEC_CHECK_EVERY: Duration = Duration::from_millis(50);
 /// How long a process that has executed another program may take to become a Python again.
-const FOLLOW_FOR: Duration = Duration::from_secs(5);
+pub(crate) const FOLLOW_FOR: Duration = Duration::from_secs(5);
 /// Readings that fail one after the other before the process is given up.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -47,6 +49,24 @@ pub struct Options {
     pub blocking: bool,
     /// Show garbage collection as a frame `<GC>` on top of the stack.
     pub gc: bool,
+    /// Record its descendants too, those that there are and those that it will have.
+    pub subprocesses: bool,
+}
+
+/// Descendants that were not recorded though they may have been Python.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct LeftOut {
+    /// They may not, or could not, be read.
+    pub unreadable: u64,
+    /// There were too many at once.
+    pub too_many: u64,
+}
+
+/// Counts what is left out, for whoever waits for the recording.
+#[derive(Debug, Default)]
+pub(crate) struct LeftOutCounts {
+    pub(crate) unreadable: AtomicU64,
+    pub(crate) too_many: AtomicU64,
 }
 
 /// Why a recording ended.
@@ -85,6 +105,7 @@ pub struct Recording {
     batches: Receiver<Batch>,
     sampler: JoinHandle<Ending>,
     stop: Arc<AtomicBool>,
+    left_out: Arc<LeftOutCounts>,
 }
 
 impl Recording {
@@ -108,6 +129,15 @@ impl Recording {
         }
     }
 
+    /// What was left out so far.
+    #[must_use]
+    pub fn left_out(&self) -> LeftOut {
+        LeftOut {
+            unreadable: self.left_out.unreadable.load(Ordering::Relaxed),
+            too_many: self.left_out.too_many.load(Ordering::Relaxed),
+        }
+    }
+
     /// Waits for the sampler and says why it ended. Take all batches first, or this waits for room.
     #[must_use]
     pub fn finish(self) -> Ending {
@@ -118,38 +148,43 @@ impl Recording {
     }
 }
 
-/// Starts to record.
+/// Starts to record. Where [`Options::subprocesses`] are asked for, each process is a source of its own that
+/// describes itself; else the target is process 0 of the only source.
 ///
 /// # Errors
 ///
-/// Where the crate that reads old interpreters cannot read this one, or no thread can be started.
+/// Where the crate that reads old interpreters cannot read this one, where there is nothing but a target that is
+/// not a Python, or no thread can be started.
 pub fn record(target: Target, options: Options) -> Result<Recording, AttachError> {
     let pid = target.pid();
-    let source = Source::of(&target)?;
     let (sender, batches) = bounded(WAITING_BATCHES);
     let stop = Arc::new(AtomicBool::new(false));
-    let stopped = Arc::clone(&stop);
-    let sampler = thread::Builder::new()
-        .name("sampler".into())
-        .spawn(move || {
-            // Sleeps of this thread alone are to end on time; the default lets them end 50 microseconds late.
-            // Where the kernel refuses, samples are late and counted as such.
-            let _ = nix::sys::prctl::set_timerslack(1_000);
-            Run {
+    let left_out = Arc::new(LeftOutCounts::default());
+    let (stopped, counts) = (Arc::clone(&stop), Arc::clone(&left_out));
+    let sampler = match &target.interpreter {
+        _ if options.subprocesses => spawn("process tree", move || {
+            ProcessTree::new(target, options, stopped, sender, counts).run()
+        }),
+        Some(interpreter) => {
+            let source = Source::of(interpreter)?;
+            let news = News::of_only_process(sender);
+            spawn("sampler", move || {
+                Run::new(pid, options, stopped, news, source).run()
+            })
+        }
+        None => {
+            return Err(AttachError::NotPython {
                 pid,
-                options,
-                stopped,
-                sender,
-                source,
-                started: Instant::now(),
-            }
-            .run()
-        });
+                command: target.command().to_owned(),
+            });
+        }
+    };
     match sampler {
         Ok(sampler) => Ok(Recording {
             batches,
             sampler,
             stop,
+            left_out,
         }),
         Err(error) => Err(AttachError::Unreadable {
             pid,
@@ -158,8 +193,77 @@ pub fn record(target: Target, options: Options) -> Result<Recording, AttachError
     }
 }
 
+/// Starts a thread whose sleeps end on time; the default lets them end 50 microseconds late.
+pub(crate) fn spawn<T: Send + 'static>(
+    name: &str,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> io::Result<JoinHandle<T>> {
+    thread::Builder::new().name(name.into()).spawn(move || {
+        // Where the kernel refuses, samples are late and counted as such.
+        let _ = nix::sys::prctl::set_timerslack(1_000);
+        work()
+    })
+}
+
+/// Where the batches of one source go, and what they say of it.
+pub(crate) struct News {
+    sender: Sender<Batch>,
+    source: u32,
+    /// When the source began, after the recording did.
+    began: Duration,
+    /// The process, until it has been described.
+    process: Option<Process>,
+    /// Whether anything went out. Until then a process of a tree may prove to be something that nobody asked for:
+    /// a copy of its parent that was about to execute another program.
+    sent: bool,
+    /// It has proven to be that, and nothing came after it so far.
+    void: bool,
+}
+
+impl News {
+    fn of_only_process(sender: Sender<Batch>) -> Self {
+        Self {
+            sender,
+            source: 0,
+            began: Duration::ZERO,
+            process: None,
+            sent: true,
+            void: false,
+        }
+    }
+
+    /// Those of a process of a tree. It is described with the first time that was seen of it.
+    pub(crate) fn of_process(
+        sender: Sender<Batch>,
+        source: u32,
+        began: Duration,
+        process: Process,
+    ) -> Self {
+        Self {
+            sender,
+            source,
+            began,
+            process: Some(process),
+            sent: false,
+            void: false,
+        }
+    }
+
+    /// Makes the batch one of this source, where it is worth sending: a process that was never seen is none.
+    fn address(&mut self, batch: &mut Batch) -> bool {
+        if self.void || (!self.sent && batch.observations.is_empty()) {
+            return false;
+        }
+        self.sent = true;
+        batch.source = self.source;
+        batch.elapsed = batch.elapsed.saturating_add(nanoseconds(self.began));
+        batch.processes.extend(self.process.take());
+        true
+    }
+}
+
 /// Where samples come from.
-enum Source {
+pub(crate) enum Source {
     Remote {
         sampler: Box<Sampler<ProcessMemory>>,
         exec: ExecWatch,
@@ -169,16 +273,16 @@ enum Source {
 }
 
 impl Source {
-    fn of(target: &Target) -> Result<Self, AttachError> {
-        let pid = target.pid();
-        if target.interpreter.legacy {
+    pub(crate) fn of(interpreter: &Interpreter) -> Result<Self, AttachError> {
+        let pid = interpreter.pid;
+        if interpreter.legacy {
             return Ok(Self::Legacy(Box::new(LegacySampler::new(
                 pid,
                 LineNo::First,
             )?)));
         }
         let exec = ExecWatch::new(pid).map_err(|_| AttachError::Ended { pid })?;
-        let sampler = Box::new(Sampler::new(pid, stacks(&target.interpreter)));
+        let sampler = Box::new(Sampler::new(pid, stacks(interpreter)));
         Ok(Self::Remote {
             sampler,
             exec,
@@ -226,17 +330,35 @@ pub(crate) fn stacks(interpreter: &Interpreter) -> Stacks<ProcessMemory> {
     )
 }
 
-struct Run {
+/// The sampling of one process, from its first sample to its last.
+pub(crate) struct Run {
     pid: u32,
     options: Options,
     stopped: Arc<AtomicBool>,
-    sender: Sender<Batch>,
+    news: News,
     source: Source,
     started: Instant,
 }
 
 impl Run {
-    fn run(mut self) -> Ending {
+    pub(crate) fn new(
+        pid: u32,
+        options: Options,
+        stopped: Arc<AtomicBool>,
+        news: News,
+        source: Source,
+    ) -> Self {
+        Self {
+            pid,
+            options,
+            stopped,
+            news,
+            source,
+            started: Instant::now(),
+        }
+    }
+
+    pub(crate) fn run(mut self) -> Ending {
         let mut schedule = Schedule::new(self.options.interval, u64::from(self.pid));
         let mut last_sample = Duration::ZERO;
         let mut last_success = Duration::ZERO;
@@ -258,6 +380,11 @@ impl Run {
             let stopped = self.stopped.load(Ordering::Acquire);
             let now = self.started.elapsed();
             let elapsed = self.options.duration.is_some_and(|end| now >= end);
+            // What executes another program at once was never more than a copy of its parent: all samples of that
+            // are to be known for it. Later it is enough to notice soon.
+            if !self.news.sent {
+                next_exec_check = now;
+            }
             if !stopped && !elapsed && schedule.is_late(tick, now) {
                 self.source.counters().late += 1;
             }
@@ -306,9 +433,11 @@ impl Run {
             // Names that changed since; nothing comes of it where the process has ended.
             sampler.refresh_names();
         }
-        let batch = self.source.take_batch(last_sample);
-        // This one may wait for room. That nobody is listening any more is no reason to complain.
-        let _ = self.sender.send(batch);
+        let mut batch = self.source.take_batch(last_sample);
+        if self.news.address(&mut batch) {
+            // This one may wait for room. That nobody is listening any more is no reason to complain.
+            let _ = self.news.sender.send(batch);
+        }
         ending
     }
 
@@ -335,7 +464,12 @@ impl Run {
     }
 
     fn send(&mut self, elapsed: Duration) {
-        match self.sender.try_send(self.source.take_batch(elapsed)) {
+        let mut batch = self.source.take_batch(elapsed);
+        if !self.news.address(&mut batch) {
+            self.source.put_back(batch);
+            return;
+        }
+        match self.news.sender.try_send(batch) {
             Ok(()) | Err(TrySendError::Disconnected(_)) => {}
             Err(TrySendError::Full(batch)) => self.source.put_back(batch),
         }
@@ -359,12 +493,20 @@ impl Run {
         if !exec.replaced() {
             return Exec::Same;
         }
+        // The end of the process looks the same.
+        self.news.void |= !self.news.sent && !process::is_ending(self.pid);
         let (began, stopped) = (Instant::now(), &self.stopped);
         let give_up = || stopped.load(Ordering::Acquire) || began.elapsed() > FOLLOW_FOR;
         match discovery::wait_for(self.pid, give_up) {
             Ok(interpreter) if !interpreter.legacy => match ExecWatch::new(self.pid) {
                 Ok(watch) => {
-                    sampler.follow(stacks(&interpreter));
+                    if self.news.sent {
+                        sampler.follow(stacks(&interpreter));
+                    } else {
+                        self.news.void = false;
+                        **sampler = Sampler::new(self.pid, stacks(&interpreter));
+                        self.news.process = Some(describe(&interpreter));
+                    }
                     *exec = watch;
                     Exec::Followed
                 }
@@ -375,6 +517,15 @@ impl Run {
             }
             Err(_) => Exec::Lost(Ending::TargetEnded),
         }
+    }
+}
+
+/// The process of an interpreter, as the profile describes it.
+pub(crate) fn describe(interpreter: &Interpreter) -> Process {
+    Process {
+        pid: interpreter.pid,
+        command: process::command_line(interpreter.pid),
+        python: interpreter.python.clone(),
     }
 }
 

@@ -1,4 +1,4 @@
-//! A process that is about to be recorded.
+//! What is about to be recorded: a process, or one with its descendants.
 
 use std::time::Duration;
 
@@ -11,10 +11,12 @@ use crate::process;
 /// How long an interpreter that is still starting is waited for.
 const STARTING: Duration = Duration::from_secs(2);
 
-/// A Python process, looked at and found readable.
+/// A Python process, looked at and found readable; or any process whose descendants are to be recorded.
 #[derive(Debug)]
 pub struct Target {
-    pub(crate) interpreter: Interpreter,
+    pid: u32,
+    /// `None` where nobody has looked for it: it may be a Python, become one, or start some.
+    pub(crate) interpreter: Option<Interpreter>,
     command: String,
 }
 
@@ -38,18 +40,28 @@ impl Target {
         discovery::wait_for(pid, give_up).map(Self::of)
     }
 
-    fn of(interpreter: Interpreter) -> Self {
-        let command = process::command_line(interpreter.pid);
+    /// A process that is to be recorded with its descendants ([`Options::subprocesses`](crate::Options)),
+    /// whatever it executes itself.
+    #[must_use]
+    pub fn tree(pid: u32) -> Self {
         Self {
-            interpreter,
-            command,
+            pid,
+            interpreter: None,
+            command: process::command_line(pid),
+        }
+    }
+
+    fn of(interpreter: Interpreter) -> Self {
+        Self {
+            interpreter: Some(interpreter.clone()),
+            ..Self::tree(interpreter.pid)
         }
     }
 
     /// The process id.
     #[must_use]
     pub fn pid(&self) -> u32 {
-        self.interpreter.pid
+        self.pid
     }
 
     /// The command line, words joined by spaces.
@@ -58,10 +70,13 @@ impl Target {
         &self.command
     }
 
-    /// The version of its Python, as `3.12.1`.
+    /// The version of its Python, as `3.12.1`; empty where that is not known.
     #[must_use]
     pub fn python(&self) -> &str {
-        &self.interpreter.python
+        match &self.interpreter {
+            Some(interpreter) => &interpreter.python,
+            None => "",
+        }
     }
 
     /// Which clocks a recording of it measures.
@@ -73,6 +88,8 @@ impl Target {
     /// Whether the interpreter is so old that it can only be read while it is paused: 2.7 and 3.3 to 3.7.
     #[must_use]
     pub fn paused_at_each_sample(&self) -> bool {
-        self.interpreter.legacy
+        self.interpreter
+            .as_ref()
+            .is_some_and(|interpreter| interpreter.legacy)
     }
 }

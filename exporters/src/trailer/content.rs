@@ -49,6 +49,19 @@ struct ProcessContent<'p> {
     pid: u32,
     command: Cow<'p, str>,
     python: Cow<'p, str>,
+    /// Where there are several processes; those of the only one are the recording's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    counters: Option<CountersContent>,
+}
+
+#[derive(Serialize, Deserialize, Clone, Copy)]
+struct CountersContent {
+    taken: u64,
+    repaired: u64,
+    truncated: u64,
+    lost: u64,
+    late: u64,
+    skipped: u64,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -175,7 +188,7 @@ impl<'p> Content<'p> {
                 skipped: counters.skipped,
                 clock: Cow::from(profile.clock().name()),
             },
-            processes: profile.processes().iter().map(ProcessContent::of).collect(),
+            processes: processes(profile),
             threads: profile.threads().iter().map(ThreadContent::of).collect(),
             functions,
             nodes,
@@ -202,8 +215,14 @@ impl<'p> Content<'p> {
             ..Batch::default()
         };
         self.nodes.put_into(&mut batch)?;
+        let counters: Vec<_> = self.processes.iter().map(|one| one.counters).collect();
         let mut builder = Builder::new(self.processes.into_iter().map(Process::from).collect());
         builder.apply(&batch)?;
+        for (process, counters) in counters.into_iter().enumerate() {
+            if let Some(counters) = counters {
+                builder.count(process, counters.into());
+            }
+        }
         let profile = builder.finish(Recording {
             command: recording.command.into_owned(),
             pid: recording.pid,
@@ -219,12 +238,40 @@ impl<'p> Content<'p> {
     }
 }
 
-impl<'p> ProcessContent<'p> {
-    fn of(process: &'p Process) -> Self {
+fn processes(profile: &Profile) -> Vec<ProcessContent<'_>> {
+    let several = profile.processes().len() > 1;
+    let each = profile.processes().iter().zip(profile.process_counters());
+    each.map(|(process, counters)| ProcessContent {
+        pid: process.pid,
+        command: Cow::from(&process.command),
+        python: Cow::from(&process.python),
+        counters: several.then(|| CountersContent::from(*counters)),
+    })
+    .collect()
+}
+
+impl From<Counters> for CountersContent {
+    fn from(counters: Counters) -> Self {
         Self {
-            pid: process.pid,
-            command: Cow::from(&process.command),
-            python: Cow::from(&process.python),
+            taken: counters.taken,
+            repaired: counters.repaired,
+            truncated: counters.truncated,
+            lost: counters.lost,
+            late: counters.late,
+            skipped: counters.skipped,
+        }
+    }
+}
+
+impl From<CountersContent> for Counters {
+    fn from(counters: CountersContent) -> Self {
+        Self {
+            taken: counters.taken,
+            repaired: counters.repaired,
+            truncated: counters.truncated,
+            lost: counters.lost,
+            late: counters.late,
+            skipped: counters.skipped,
         }
     }
 }

@@ -3,8 +3,12 @@
 use std::path::PathBuf;
 
 use pystrobe_exporters::{Format, Style, read_pstats};
-use pystrobe_profile::{Clock, Clocks, Measured, NodeId, Profile, StatsTable};
+use pystrobe_profile::{
+    Batch, Builder, Clock, Clocks, Counters, Frame, FunctionId, Measured, Node, NodeId,
+    Observation, Process, Profile, StatsTable, ThreadId,
+};
 
+use crate::recorder::{function, process, recording, thread};
 use crate::sample::{by_all_clocks, profile, written};
 
 const START: &[u8] = b"pystrobe<";
@@ -250,4 +254,74 @@ fn version_2() {
         "version-2.pstats",
         &by_all_clocks().with_clock(Clock::Cpu).unwrap(),
     );
+}
+
+/// A process and one that it started, each with a thread and a sample, and counters of their own.
+fn of_two_processes() -> Profile {
+    let mut builder = Builder::new(Vec::new());
+    for source in 0..2 {
+        let batch = Batch {
+            source,
+            processes: vec![Process {
+                pid: 10 + source,
+                command: String::from("python  app.py 7"),
+                ..process()
+            }],
+            functions: vec![function("/srv/app.py", 10, "main", "main")],
+            threads: vec![thread("MainThread", u64::from(10 + source))],
+            nodes: vec![
+                Node {
+                    parent: None,
+                    frame: Frame::Thread(ThreadId(0)),
+                },
+                Node {
+                    parent: Some(NodeId(0)),
+                    frame: Frame::Call {
+                        function: FunctionId(0),
+                        line: 11,
+                    },
+                },
+            ],
+            observations: vec![Observation {
+                node: NodeId(1),
+                nanoseconds: Clocks::of_wall(1_000_000),
+                samples: Clocks::of_wall(1),
+            }],
+            counters: Counters {
+                taken: 5 + u64::from(source),
+                ..Counters::default()
+            },
+            ..Batch::default()
+        };
+        builder.apply(&batch).unwrap();
+    }
+    builder.finish(recording(11))
+}
+
+#[test]
+fn processes_stay_apart() {
+    let profile = of_two_processes();
+    let bytes = written(&profile, Format::Pstats, &Style::default());
+    let read = read_pstats(&bytes).unwrap().profile.unwrap();
+    assert_eq!(read, profile);
+    assert_eq!(read.process_counters()[1].taken, 6);
+    let style = |threads| Style {
+        threads,
+        ..Style::default()
+    };
+    let text = |threads| {
+        let folded = written(&profile, Format::Folded, &style(threads));
+        String::from_utf8(folded).unwrap()
+    };
+    assert_eq!(
+        text(false),
+        "process 10 (python  app.py 7);main (/srv/app.py:10) 1000\n\
+         process 11 (python  app.py 7);main (/srv/app.py:10) 1000\n"
+    );
+    let with_threads = text(true);
+    let first =
+        "process 10 (python  app.py 7);thread MainThread (10, pid 10);main (/srv/app.py:10) 1000";
+    assert_eq!(with_threads.lines().next(), Some(first));
+    let alone = written(&profile.of_process(1), Format::Folded, &style(false));
+    assert_eq!(alone, b"main (/srv/app.py:10) 1000\n");
 }

@@ -47,6 +47,84 @@ fn good() -> Batch {
     }
 }
 
+/// Every process numbers what it sees on its own, and describes the functions of the program anew.
+#[test]
+fn sources_have_ids_of_their_own() {
+    let worker = |pid| Process { pid, ..process() };
+    let of = |source: u32, taken| Batch {
+        source,
+        processes: vec![worker(100 + source)],
+        counters: Counters {
+            taken,
+            ..Counters::default()
+        },
+        ..good()
+    };
+    let mut builder = Builder::new(Vec::new());
+    let mut second = of(2, 20);
+    second.functions.insert(0, function("a.py", 9, "g", ""));
+    builder.apply(&of(1, 10)).unwrap();
+    builder.apply(&second).unwrap();
+    // News of both, after those of the other.
+    for (source, taken) in [(1, 11), (2, 22)] {
+        let later = Batch {
+            source,
+            renamed: vec![(ThreadId(0), format!("of {source}"))],
+            nodes: vec![call(1, 0)],
+            observations: vec![seen(2, 100 * u64::from(source), 1)],
+            counters: Counters {
+                taken,
+                ..Counters::default()
+            },
+            elapsed: 50 - u64::from(source),
+            ..Batch::default()
+        };
+        builder.apply(&later).unwrap();
+    }
+    assert_eq!(builder.counters().taken, 33);
+    assert_eq!(builder.elapsed_ns(), 49);
+    let unknown = Batch {
+        source: 3,
+        observations: vec![seen(0, 1, 1)],
+        ..Batch::default()
+    };
+    assert_eq!(
+        builder.apply(&unknown),
+        Err(BatchError::UnknownNode { node: 0 })
+    );
+
+    let profile = builder.finish(Recording::default());
+    let names: Vec<&str> = profile
+        .functions()
+        .iter()
+        .map(|f| f.name.as_str())
+        .collect();
+    assert_eq!(names, ["f", "g"], "described twice, and the same");
+    let threads: Vec<_> = profile
+        .threads()
+        .iter()
+        .map(|thread| (thread.process, thread.name.as_str()))
+        .collect();
+    assert_eq!(threads, [(0, "of 1"), (1, "of 2")]);
+    assert_eq!(profile.tree().total().nanoseconds, 10 + 10 + 100 + 200);
+    assert_eq!(profile.seen_processes(), [0, 1]);
+
+    let first = profile.of_process(0);
+    assert_eq!(first.tree().total().nanoseconds, 110);
+    let second = profile.of_process(1);
+    assert_eq!(second.tree().total().nanoseconds, 210);
+    assert_eq!(second.recording().pid, 102);
+    assert_eq!(second.recording().counters.taken, 22);
+    assert_eq!(second.processes(), [worker(102)]);
+    assert_eq!(second.threads()[0].process, 0);
+    // What was on top below `g`, which is the first function that source 2 described, is still its.
+    let last = second.tree().ids().next_back().unwrap();
+    let Frame::Call { function, .. } = second.tree().node(last).frame else {
+        panic!("a call")
+    };
+    assert_eq!(second.functions()[function.index()].name, "g");
+}
+
 #[test]
 fn bad_batches_change_nothing() {
     let mut builder = Builder::new(vec![process()]);

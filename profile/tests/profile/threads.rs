@@ -81,6 +81,14 @@ fn names_tell_processes_apart() {
 }
 
 #[test]
+fn processes_that_had_the_same_id() {
+    let of = |pid| Process { pid, ..process() };
+    let profile = of_threads(vec![of(7), of(8), of(7), of(7)], Vec::new());
+    assert_eq!(profile.process_names(), ["7", "8", "7-2", "7-3"]);
+    assert!(profile.seen_processes().is_empty());
+}
+
+#[test]
 fn many_threads_of_one_name() {
     let profile = of_threads(vec![process()], vec![thread("x", 1); 50_000]);
     let names = profile.thread_names();

@@ -156,7 +156,7 @@ impl Trial {
                 .observations
                 .iter()
                 .rev()
-                .find(|seen| seen.samples > 0);
+                .find(|seen| seen.samples.wall > 0);
             let said = said.map(|seen| seen.node.index());
             tally.add(batch, &machine, &before);
             if sample >= SETTLING {

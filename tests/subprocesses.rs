@@ -1,0 +1,393 @@
+//! Processes that start others, recorded with them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::Signal;
+
+use crate::support::interpreters::{self, Interpreter};
+use crate::support::process::{PATIENCE, Running};
+use crate::support::pstats::{self, Stats};
+use crate::support::pystrobe::{Finished, pystrobe};
+use crate::support::target::Target;
+use crate::support::{folded, line_of, machine, target_script, tests_folder};
+
+/// Frames as heap objects, on a data stack, and as interpreters that describe themselves have them.
+const VERSIONS: [&str; 4] = ["3.8", "3.12", "3.14", "3.15"];
+
+fn on_versions(test: impl Fn(&'static Interpreter)) {
+    for version in VERSIONS {
+        interpreters::on(version, &test);
+    }
+}
+
+fn run(python: &Interpreter, folder: &Path, words: &[&str], script: &str, of: &[&str]) -> Finished {
+    pystrobe(["run", "--subprocesses", "--python"])
+        .arg(&python.path)
+        .args(words)
+        .dir(folder)
+        .arg(target_script(script))
+        .args(of)
+        .run()
+        .ok()
+}
+
+/// The files `each-PID.pstats` in a folder, by PID.
+fn each(python: &Interpreter, folder: &Path) -> BTreeMap<u32, Stats> {
+    let names = std::fs::read_dir(folder).unwrap();
+    let pid = |name: &str| -> Option<u32> {
+        let pid = name.strip_prefix("each-")?.strip_suffix(".pstats")?;
+        Some(pid.parse().unwrap())
+    };
+    names
+        .filter_map(|entry| {
+            let entry = entry.unwrap();
+            let pid = pid(entry.file_name().to_str().unwrap())?;
+            Some((pid, pstats::read(python, &entry.path())))
+        })
+        .collect()
+}
+
+fn own_time(stats: &BTreeMap<u32, Stats>) -> f64 {
+    stats.values().map(Stats::own_time).sum()
+}
+
+/// Seconds on the stack, 0 where the function was not seen.
+fn on_stack(stats: &Stats, script: &str, function: &str) -> f64 {
+    stats.find(script, function).map(|(_, row)| row.ct).sum()
+}
+
+/// Three children each by fork, fork and exec, posix_spawn, and a child that has a child; none lives longer than 50 ms
+/// and what its Python takes to start. Between them shells and others, of which nothing may be seen.
+#[test]
+fn catches_every_short_lived_child() {
+    let _turn = machine::alone();
+    on_versions(|python| {
+        let folder = tempfile::tempdir().unwrap();
+        let outputs = [
+            "-o",
+            "all.pstats",
+            "-o",
+            "each-{pid}.pstats",
+            "-o",
+            "all.folded",
+        ];
+        let finished = run(python, folder.path(), &outputs, "children.py", &[]);
+        let children: Vec<(String, u32, f64)> = serde_json::from_slice(&finished.stdout).unwrap();
+        assert_eq!(children.len(), 15);
+
+        let each = each(python, folder.path());
+        let expected: BTreeSet<u32> = children.iter().map(|(_, pid, _)| *pid).collect();
+        let unknown: Vec<_> = each.keys().filter(|pid| !expected.contains(pid)).collect();
+        assert_eq!(unknown.len(), 1, "the parent alone: {finished:?}");
+        for (kind, pid, seconds) in &children {
+            let stats = each
+                .get(pid)
+                .unwrap_or_else(|| panic!("{kind} {pid} was missed: {finished:?}"));
+            let seen = on_stack(stats, "children.py", kind);
+            assert!(seen > 0.025, "{kind} {pid}: {seen} of {seconds} s");
+            assert!(stats.own_time() < seconds + 0.005, "{kind} {pid}");
+        }
+        assert!(
+            finished.summary().line.ends_with(", in 16 processes"),
+            "{finished:?}"
+        );
+
+        let all = pstats::read(python, &folder.path().join("all.pstats"));
+        all.obeys_the_laws();
+        assert!((all.own_time() - own_time(&each)).abs() < 1e-6 * all.own_time());
+
+        // In stacks and flame graphs each has a frame of its own.
+        let text = std::fs::read_to_string(folder.path().join("all.folded")).unwrap();
+        let stacks = folded::parse(&text);
+        for (kind, pid, _) in &children {
+            let process = format!("process {pid}");
+            let mut its = stacks
+                .iter()
+                .filter(|stack| folded::names(&stack.frames[0], &process));
+            assert!(its.any(|stack| stack.has(kind)), "{kind} {pid}");
+        }
+
+        // The merged file still knows them apart.
+        let apart = tempfile::tempdir().unwrap();
+        pystrobe(["convert"])
+            .dir(apart.path())
+            .arg(folder.path().join("all.pstats"))
+            .args(["-o", "each-{pid}.pstats"])
+            .run()
+            .ok();
+        for pid in each.keys() {
+            let read = |folder: &Path| std::fs::read(folder.join(format!("each-{pid}.pstats")));
+            let (again, before) = (read(apart.path()).unwrap(), read(folder.path()).unwrap());
+            assert!(again == before, "{pid}");
+        }
+    });
+}
+
+/// What a pool's workers say they worked is what is seen of them, by however they are started.
+fn pool(method: &str) {
+    let _turn = machine::alone();
+    on_versions(|python| {
+        let folder = tempfile::tempdir().unwrap();
+        let outputs = ["-o", "all.pstats", "-o", "each-{pid}.pstats"];
+        let finished = run(python, folder.path(), &outputs, "pool.py", &[method]);
+        let worked: BTreeMap<u32, f64> = serde_json::from_slice(&finished.stdout).unwrap();
+        let each = each(python, folder.path());
+        for (pid, seconds) in &worked {
+            let seen = on_stack(&each[pid], "pool.py", "piece");
+            // A worker may be at work a moment before it is met.
+            let off = (seen - seconds).abs();
+            assert!(
+                off < 0.02 * seconds + 0.01,
+                "{pid}: {seen} of {seconds} s: {finished:?}"
+            );
+        }
+        let all = pstats::read(python, &folder.path().join("all.pstats"));
+        all.obeys_the_laws();
+        let (seen, worked) = (all.row("pool.py", "piece").ct, worked.values().sum::<f64>());
+        assert!(
+            (seen - worked).abs() < 0.02 * worked,
+            "{seen} of {worked} s: {finished:?}"
+        );
+        assert!((all.own_time() - own_time(&each)).abs() < 1e-6 * all.own_time());
+    });
+}
+
+#[test]
+fn pool_of_spawned_processes() {
+    pool("spawn");
+}
+
+#[test]
+fn pool_of_a_fork_server() {
+    pool("forkserver");
+}
+
+#[test]
+fn pool_of_forked_processes() {
+    pool("fork");
+}
+
+#[test]
+fn process_pool_executor() {
+    pool("executor");
+}
+
+/// A shell is no Python, and what it starts is.
+#[test]
+fn follows_a_shell() {
+    let _turn = machine::shared();
+    let python = interpreters::newest();
+    let folder = tempfile::tempdir().unwrap();
+    let script = "\"$0\" \"$1\" executed_work; sleep 0.01; \"$0\" \"$1\" spawned_work; exit 3";
+    let finished = pystrobe([
+        "run",
+        "--subprocesses",
+        "-o",
+        "all.pstats",
+        "--",
+        "sh",
+        "-c",
+        script,
+    ])
+    .arg(&python.path)
+    .arg(target_script("children.py"))
+    .dir(folder.path())
+    .run();
+    assert_eq!(finished.code(), 3, "{finished:?}");
+    assert!(
+        finished.summary().line.ends_with(", in 2 processes"),
+        "{finished:?}"
+    );
+    let all = pstats::read(python, &folder.path().join("all.pstats"));
+    for function in ["executed_work", "spawned_work"] {
+        assert!(all.row("children.py", function).ct > 0.025);
+    }
+
+    // Where nothing is a Python there is nothing to sample.
+    let none = pystrobe([
+        "run",
+        "--subprocesses",
+        "-o",
+        "none.pstats",
+        "--",
+        "sh",
+        "-c",
+        "true; exit 4",
+    ])
+    .dir(folder.path())
+    .run();
+    assert_eq!(none.code(), 4);
+    assert!(none.stderr.contains("never became a Python"), "{none:?}");
+    assert!(!folder.path().join("none.pstats").exists());
+}
+
+/// The workers are there before pystrobe is, one is replaced meanwhile, and all are known by what they answer.
+#[test]
+fn gunicorn_with_four_workers() {
+    let _turn = machine::alone();
+    let Some(readers) = interpreters::readers() else {
+        return;
+    };
+    let python = interpreters::newest();
+    let folder = tempfile::tempdir().unwrap();
+    let socket = folder.path().join("socket");
+    let mut gunicorn = Command::new(readers.join("bin/gunicorn"));
+    gunicorn
+        .args(["--workers", "4", "--log-level", "error", "--pythonpath"])
+        .arg(tests_folder().join("targets"))
+        .arg("--bind")
+        .arg(format!("unix:{}", socket.display()))
+        .arg("web:app")
+        .env("PYTHONDONTWRITEBYTECODE", "1")
+        .current_dir(folder.path())
+        .stdin(Stdio::null())
+        .stdout(Stdio::null());
+    let mut gunicorn = Running::start(&mut gunicorn);
+    let began = Instant::now();
+    let mut first = None;
+    while first.is_none() {
+        assert!(began.elapsed() < PATIENCE && gunicorn.ended().is_none());
+        first = ask(&socket);
+    }
+
+    let pid = gunicorn.pid().to_string();
+    let mut session = pystrobe(["attach", "--subprocesses", &pid, "-o", "all.pstats"])
+        .args(["-o", "each-{pid}.pstats"])
+        .dir(folder.path())
+        .start();
+    session.is_sampling();
+    let mut worked: BTreeMap<u32, f64> = BTreeMap::new();
+    let mut ask_often = || {
+        let answers: Vec<_> = std::thread::scope(|scope| {
+            let client = || (0..25).filter_map(|_| ask(&socket)).collect::<Vec<_>>();
+            let clients: Vec<_> = (0..4).map(|_| scope.spawn(client)).collect();
+            clients
+                .into_iter()
+                .flat_map(|client| client.join().unwrap())
+                .collect()
+        });
+        assert!(answers.len() > 90, "{}", answers.len());
+        for (pid, seconds) in answers {
+            *worked.entry(pid).or_default() += seconds;
+        }
+        worked.keys().copied().collect::<BTreeSet<u32>>()
+    };
+    // The arbiter starts another worker for the one that ends.
+    let before = ask_often();
+    let victim = first.unwrap().0;
+    nix::sys::signal::kill(
+        nix::unistd::Pid::from_raw(victim.cast_signed()),
+        Signal::SIGKILL,
+    )
+    .unwrap();
+    while ask_often().is_subset(&before) {
+        assert!(began.elapsed() < PATIENCE);
+    }
+    session.running.signal(Signal::SIGINT);
+    let finished = session.finish().ok();
+    gunicorn.signal(Signal::SIGTERM);
+
+    assert!(
+        finished.summary().line.ends_with(", in 6 processes"),
+        "{finished:?}"
+    );
+    let each = each(python, folder.path());
+    assert_eq!(
+        each.len(),
+        6,
+        "the arbiter, and five workers: {:?}",
+        each.keys()
+    );
+    assert_eq!(
+        each[&gunicorn.pid()]
+            .find("web.py", "answer_slowly")
+            .count(),
+        0
+    );
+    let line = line_of("web.py", "def answer_slowly");
+    for (pid, seconds) in &worked {
+        let stats = &each[pid];
+        let seen = on_stack(stats, "web.py", "answer_slowly");
+        assert!(
+            (seen - seconds).abs() < 0.02 * seconds + 0.03,
+            "{pid}: {seen} of {seconds} s"
+        );
+        assert_eq!(stats.key("web.py", "answer_slowly").1, line);
+    }
+    let all = pstats::read(python, &folder.path().join("all.pstats"));
+    all.obeys_the_laws();
+    assert!((all.own_time() - own_time(&each)).abs() < 1e-6 * all.own_time());
+}
+
+/// Asks the application once: who answers, and how long that took him.
+fn ask(socket: &Path) -> Option<(u32, f64)> {
+    let mut stream = UnixStream::connect(socket).ok()?;
+    stream
+        .set_read_timeout(Some(Duration::from_secs(30)))
+        .unwrap();
+    stream.write_all(b"GET / HTTP/1.0\r\n\r\n").ok()?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).ok()?;
+    let (_, body) = answer.split_once("\r\n\r\n")?;
+    serde_json::from_str(body).ok()
+}
+
+/// The duration ends all samplers, and none of the processes.
+#[test]
+fn ends_after_the_duration() {
+    let _turn = machine::shared();
+    for python in interpreters::one_per_family() {
+        let target = Target::launch(python, "forking.py", &[]);
+        let folder = tempfile::tempdir().unwrap();
+        let pid = target.pid().to_string();
+        let finished = pystrobe([
+            "attach",
+            "--subprocesses",
+            &pid,
+            "-d",
+            "1",
+            "-o",
+            "all.pstats",
+        ])
+        .dir(folder.path())
+        .run()
+        .ok();
+        let all = pstats::read(python, &folder.path().join("all.pstats"));
+        all.obeys_the_laws();
+        assert!(
+            (finished.summary().seconds - 1.0).abs() < 0.2,
+            "{finished:?}"
+        );
+        assert!(all.row("forking.py", "parent_work").tt > 0.5);
+        assert!(all.row("forking.py", "child_work").tt > 0.1, "{finished:?}");
+        target.stop();
+    }
+}
+
+/// One process is one file, named after it; and folders are tried before anything else happens.
+#[test]
+fn names_files_after_the_process() {
+    let _turn = machine::shared();
+    let python = interpreters::newest();
+    let target = Target::launch(python, "forking.py", &[]);
+    let folder = tempfile::tempdir().unwrap();
+    let pid = target.pid().to_string();
+    let attach = |output: &str| {
+        pystrobe(["attach", &pid, "-d", "0.2", "-o", output])
+            .dir(folder.path())
+            .run()
+    };
+    attach("each-{pid}.pstats").ok();
+    let each = each(python, folder.path());
+    assert_eq!(each.keys().copied().collect::<Vec<_>>(), [target.pid()]);
+    attach("missing/each-{pid}.pstats").failed(9, &["missing"]);
+    attach("{pid}/all.pstats").failed(2, &["{pid}", "folder"]);
+    let names = std::fs::read_dir(folder.path()).unwrap();
+    assert_eq!(names.count(), 1, "no litter");
+    target.stop();
+}
