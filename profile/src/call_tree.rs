@@ -109,6 +109,11 @@ impl CallTree {
     pub(crate) fn observe(&mut self, id: NodeId, weights: Weights) {
         self.own[id.index()] += weights;
     }
+
+    /// Makes it as if nothing had been seen at any node.
+    pub(crate) fn forget_time(&mut self) {
+        self.own.fill(Weights::default());
+    }
 }
 
 /// Sums each node's weights over its subtree; parents come before their children.

@@ -7,3 +7,4 @@ mod builder;
 mod recorder;
 mod stats;
 mod threads;
+mod tree_index;
