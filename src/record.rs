@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use pystrobe_profile::{Builder, Counters, Process, Profile, Recording};
+use pystrobe_profile::{Batch, BatchError, Builder, Counters, Process, Profile, Recording};
 use pystrobe_sampling::{Ending, Options, Stopper, Target};
 
 use crate::args::RecordingOptions;
@@ -39,33 +39,16 @@ pub(crate) fn record(
             target.python()
         ));
     }
-    let process = Process {
-        pid: target.pid(),
-        command: target.command().to_owned(),
-        python: target.python().to_owned(),
-    };
-    let mut about = about(&process, options);
-    let mut builder = Builder::new(vec![process]);
-
-    let recording = pystrobe_sampling::record(
-        target,
-        Options {
-            interval: options.interval,
-            duration: options.duration,
-            blocking: options.blocking,
-        },
-    )?;
+    let (recording, mut collected) = start(target, options)?;
     started(recording.stopper());
     for batch in recording.batches() {
-        if let Err(error) = builder.apply(&batch) {
+        if let Err(error) = collected.apply(&batch) {
             recording.stop();
             // Why it ended is known: it was stopped.
             let _ = recording.finish();
             return Err(error.into());
         }
-        about.counters = batch.counters;
-        about.elapsed_ns = batch.elapsed;
-        progress.update(&batch.counters, Duration::from_nanos(batch.elapsed));
+        progress.update(&collected.counters(), collected.elapsed());
     }
     let ending = recording.finish();
     drop(progress);
@@ -76,22 +59,114 @@ pub(crate) fn record(
         );
     }
     Ok(Recorded {
-        profile: builder.finish(about),
+        profile: collected.finish(),
         ending,
     })
 }
 
+/// Starts to sample `target`; what is collected is still empty.
+///
+/// # Errors
+///
+/// Where the target cannot be sampled after all.
+pub(crate) fn start(
+    target: Target,
+    options: &RecordingOptions,
+) -> Result<(pystrobe_sampling::Recording, Collected), Failure> {
+    let process = Process {
+        pid: target.pid(),
+        command: target.command().to_owned(),
+        python: target.python().to_owned(),
+    };
+    let collected = Collected {
+        about: about(&process, options),
+        builder: Builder::new(vec![process]),
+        before: Counters::default(),
+        before_ns: 0,
+    };
+    let recording = pystrobe_sampling::record(
+        target,
+        Options {
+            interval: options.interval,
+            duration: options.duration,
+            blocking: options.blocking,
+        },
+    )?;
+    Ok((recording, collected))
+}
+
+/// What a recording has brought so far.
+#[derive(Debug)]
+pub(crate) struct Collected {
+    about: Recording,
+    builder: Builder,
+    /// What was counted, and how long it took, before the recording began anew.
+    before: Counters,
+    before_ns: u64,
+}
+
+impl Collected {
+    /// Adds news.
+    ///
+    /// # Errors
+    ///
+    /// Where the sampler contradicts itself.
+    pub(crate) fn apply(&mut self, batch: &Batch) -> Result<(), BatchError> {
+        self.builder.apply(batch)?;
+        self.about.counters = batch.counters.since(self.before);
+        self.about.elapsed_ns = batch.elapsed.saturating_sub(self.before_ns);
+        Ok(())
+    }
+
+    /// Forgets what was seen, as if the recording began now.
+    pub(crate) fn begin_anew(&mut self) {
+        self.before = self.builder.counters();
+        self.before_ns = self.builder.elapsed_ns();
+        self.builder.forget_time();
+        self.about.counters = Counters::default();
+        self.about.elapsed_ns = 0;
+        self.about.started_unix_ms = now_unix_ms();
+    }
+
+    /// What is known of the recording.
+    pub(crate) fn about(&self) -> &Recording {
+        &self.about
+    }
+
+    /// How it went.
+    pub(crate) fn counters(&self) -> Counters {
+        self.about.counters
+    }
+
+    /// How long it has lasted.
+    pub(crate) fn elapsed(&self) -> Duration {
+        Duration::from_nanos(self.about.elapsed_ns)
+    }
+
+    /// What was seen, to look at.
+    pub(crate) fn so_far(&self) -> &Profile {
+        self.builder.so_far()
+    }
+
+    /// What was seen, to keep, while the recording goes on.
+    pub(crate) fn profile(&self) -> Profile {
+        self.builder.clone().finish(self.about.clone())
+    }
+
+    /// What was seen, when the recording is over.
+    pub(crate) fn finish(self) -> Profile {
+        self.builder.finish(self.about)
+    }
+}
+
 /// What is known of a recording when it starts.
 fn about(process: &Process, options: &RecordingOptions) -> Recording {
-    let since_1970 = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
     Recording {
         command: process.command.clone(),
         pid: process.pid,
         python: process.python.clone(),
         interval_ns: clamp(options.interval.as_nanos()),
-        started_unix_ms: clamp(since_1970.as_millis()),
+        started_unix_ms: now_unix_ms(),
         elapsed_ns: 0,
         counters: Counters::default(),
         collector: String::from(if options.blocking {
@@ -100,6 +175,13 @@ fn about(process: &Process, options: &RecordingOptions) -> Recording {
             "sampling"
         }),
     }
+}
+
+fn now_unix_ms() -> u64 {
+    let since_1970 = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    clamp(since_1970.as_millis())
 }
 
 /// 64 bits of nanoseconds are 584 years.

@@ -5,6 +5,7 @@
 //! - `attach`: every interpreter, and every way in which a target can begin, change and end
 //! - `run`: the program is left as it was
 //! - `cli`: what is typed and what comes out, format by format
+//! - `top`: the live view, in a terminal whose screen is read
 //! - `errors`: what goes wrong, and that nothing is lost by it
 //! - `readers`: the programs that people open profiles with
 //! - `truth`: what the profile says against what was the case
@@ -24,4 +25,5 @@ mod readers;
 mod readme;
 mod run;
 mod support;
+mod top;
 mod truth;
