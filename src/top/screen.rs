@@ -5,6 +5,7 @@
 //! hung up (`event/source/unix/mio.rs`: a read of no bytes and an error other than EAGAIN are tried again).
 
 use std::io::{self, IsTerminal, Stdout, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
 
@@ -25,6 +26,8 @@ const PATIENCE: Duration = Duration::from_secs(1);
 #[derive(Debug, Clone, Default)]
 pub(super) struct Screen {
     terminal: Arc<Mutex<State>>,
+    /// Whether it is ours. It is given back once: a second time would move the cursor back over what was said since.
+    taken: Arc<AtomicBool>,
 }
 
 #[derive(Debug, Default)]
@@ -60,6 +63,7 @@ impl Screen {
     pub(super) fn open(&self) -> io::Result<()> {
         let mut state = self.lock();
         self.give_back_on_panic();
+        self.taken.store(true, Ordering::SeqCst);
         let opened = enable_raw_mode()
             .and_then(|()| execute!(io::stdout(), EnterAlternateScreen))
             .and_then(|()| Terminal::new(CrosstermBackend::new(io::stdout())));
@@ -70,7 +74,7 @@ impl Screen {
                 ready
             }
             Err(error) => {
-                give_back();
+                give_back(&self.taken);
                 Err(error)
             }
         }
@@ -90,7 +94,7 @@ impl Screen {
 
     /// Gives the terminal back, where it was taken.
     pub(super) fn close(&self) {
-        close(&mut self.lock(), State::Closed);
+        close(&mut self.lock(), State::Closed, &self.taken);
     }
 
     /// Gives the terminal back and does `end`, which ends the process: nobody draws meanwhile.
@@ -99,11 +103,11 @@ impl Screen {
         loop {
             match self.terminal.try_lock() {
                 Ok(mut state) => {
-                    close(&mut state, State::Closed);
+                    close(&mut state, State::Closed, &self.taken);
                     return end();
                 }
                 Err(TryLockError::Poisoned(state)) => {
-                    close(&mut state.into_inner(), State::Closed);
+                    close(&mut state.into_inner(), State::Closed, &self.taken);
                     return end();
                 }
                 Err(TryLockError::WouldBlock) if began.elapsed() < PATIENCE => {
@@ -120,13 +124,13 @@ impl Screen {
 
     /// The message of a panic is to be read on the screen that stays.
     fn give_back_on_panic(&self) {
-        let terminal = Arc::clone(&self.terminal);
+        let (terminal, taken) = (Arc::clone(&self.terminal), Arc::clone(&self.taken));
         let before = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |panic| {
             match terminal.try_lock() {
-                Ok(mut state) => close(&mut state, State::Lost),
+                Ok(mut state) => close(&mut state, State::Lost, &taken),
                 // It is us who hold it: the panic came while drawing.
-                Err(_) => give_back(),
+                Err(_) => give_back(&taken),
             }
             before(panic);
         }));
@@ -144,10 +148,10 @@ impl Drop for Screen {
     }
 }
 
-fn close(state: &mut State, after: State) {
+fn close(state: &mut State, after: State, taken: &AtomicBool) {
     match std::mem::replace(state, after) {
         State::Open(terminal) => {
-            give_back();
+            give_back(taken);
             // Dropped, ratatui 0.30 prints to stderr that it cannot show the cursor of a terminal that has hung up, and
             // panics over that. There is nothing else that it would do.
             std::mem::forget(terminal);
@@ -157,7 +161,10 @@ fn close(state: &mut State, after: State) {
 }
 
 /// Where the terminal is gone there is nothing to give back.
-fn give_back() {
+fn give_back(taken: &AtomicBool) {
+    if !taken.swap(false, Ordering::SeqCst) {
+        return;
+    }
     let _ = execute!(io::stdout(), LeaveAlternateScreen, Show);
     let _ = io::stdout().flush();
     let _ = disable_raw_mode();

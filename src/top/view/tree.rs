@@ -5,6 +5,7 @@ use ratatui::layout::Rect;
 
 use super::{Palette, Picture, paint, put, put_right, tail};
 use crate::top::branches::{Direction, Subject};
+use crate::top::look::Period;
 use crate::top::state::State;
 
 /// Draws a title, and as many lines as there is room for.
@@ -43,7 +44,8 @@ pub(super) fn draw(
     for (line, branch) in (1..area.height).zip(shown) {
         let numbers = format!("{:>5.1}% ", branch.share * 100.0);
         let mut column = put(frame, area, line, 0, &numbers, palette.dim);
-        if area.width >= 60 {
+        // Of what fades, seconds mean nothing.
+        if area.width >= 60 && state.period == Period::Start {
             let seconds = format!("{:>9.3} ", branch.weight / 1e9);
             column = put(frame, area, line, column, &seconds, palette.dim);
         }
