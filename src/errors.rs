@@ -113,6 +113,10 @@ pub(crate) enum Failure {
         status: std::process::ExitStatus,
     },
 
+    /// `top` has nowhere to draw.
+    #[error("top draws on a terminal, and {0}")]
+    NoTerminal(&'static str),
+
     /// Signals cannot be handled, stderr and stdout not be used: nothing that a user can bring about easily.
     #[error("{doing}: {}", reason(.source))]
     System {
@@ -173,6 +177,7 @@ impl Failure {
             }
             Failure::Spawn { .. } => exit_code::NOT_EXECUTABLE,
             Failure::OpenWith { .. } | Failure::OpenedBadly { .. } => exit_code::OPEN_WITH,
+            Failure::NoTerminal(_) => exit_code::NO_TERMINAL,
             Failure::Batch(_) | Failure::Wait(_) | Failure::System { .. } => exit_code::UNEXPECTED,
         }
     }

@@ -14,6 +14,7 @@
 //! | 9 | an output could not be opened or written |
 //! | 10 | the input of `convert` cannot be read, or does not hold what the output needs |
 //! | 11 | the command of `--open-with` failed |
+//! | 12 | `top`: stdout is not a terminal that can be drawn on |
 //! | 126, 127 | `run`: the program could not be started, was not found |
 //! | 128 + n | `run`: the program was killed by signal n |
 //!
@@ -44,6 +45,8 @@ pub(crate) const OUTPUT: u8 = 9;
 pub(crate) const BAD_INPUT: u8 = 10;
 /// The command of `--open-with` failed.
 pub(crate) const OPEN_WITH: u8 = 11;
+/// `top`: stdout is not a terminal that can be drawn on.
+pub(crate) const NO_TERMINAL: u8 = 12;
 /// `run`: the program was found and could not be started. As a shell has it.
 pub(crate) const NOT_EXECUTABLE: u8 = 126;
 /// `run`: the program was not found. As a shell has it.
@@ -52,7 +55,7 @@ pub(crate) const PROGRAM_NOT_FOUND: u8 = 127;
 pub(crate) const KILLED: u8 = 128;
 
 /// Every status with its meaning, as `--help` and the man page list them.
-const TABLE: [(&str, &str); 14] = [
+const TABLE: [(&str, &str); 15] = [
     (
         "0",
         "done; also when Ctrl-C ended a recording that was then saved",
@@ -80,6 +83,7 @@ const TABLE: [(&str, &str); 14] = [
         "the input of `convert` cannot be read, or lacks what the output needs",
     ),
     ("11", "the command of --open-with failed"),
+    ("12", "top: stdout is not a terminal that can be drawn on"),
     (
         "126, 127",
         "run: the program could not be started, was not found",
@@ -124,6 +128,7 @@ mod tests {
             OUTPUT,
             BAD_INPUT,
             OPEN_WITH,
+            NO_TERMINAL,
             NOT_EXECUTABLE,
             PROGRAM_NOT_FOUND,
             KILLED,

@@ -38,6 +38,9 @@ pub(crate) fn hint(failure: &Failure) -> Option<String> {
         Failure::Spawn {
             hint: Some(hint), ..
         } => (*hint).to_owned(),
+        Failure::NoTerminal(_) => String::from(
+            "for the same without a terminal: pystrobe attach PID -d 10, or pystrobe dump PID",
+        ),
         Failure::Batch(_) => {
             String::from("this is a bug in pystrobe; please report it with the command line")
         }
@@ -63,6 +66,9 @@ fn attach_hint(error: &AttachError) -> Option<String> {
         ),
         AttachError::Starting { .. } => {
             String::from("try again in a moment, or start it by `pystrobe run`")
+        }
+        AttachError::GaveUp { .. } => {
+            String::from("start it by `pystrobe run`: that shows what it prints, and how it ends")
         }
         _ => return None,
     };

@@ -32,6 +32,7 @@ mod source;
 mod stderr;
 mod stdout;
 mod style;
+mod top;
 mod typing;
 mod viewer;
 
@@ -50,6 +51,7 @@ fn run(typed: &[OsString]) -> Result<u8, Failure> {
     match Cli::read(typed)? {
         Request::Attach(options) => attach::attach(&options)?,
         Request::Run(options) => return run::run(&options),
+        Request::Top(options) => top::top(&options)?,
         Request::Dump(options) => dump::dump(&options)?,
         Request::Convert(options) => convert::convert(&options)?,
         Request::Completions(shell) => completions::completions(shell)?,

@@ -50,10 +50,26 @@ impl Program {
     ///
     /// Where none is found, or it cannot be started.
     pub(crate) fn start(&self, spec: &ProgramSpec) -> Result<u32, Failure> {
+        self.start_with(spec, |_| Ok(()))
+    }
+
+    /// The same, after `prepare` has changed what of ours it gets.
+    ///
+    /// # Errors
+    ///
+    /// As [`start`](Self::start), and those of `prepare`.
+    pub(crate) fn start_with(
+        &self,
+        spec: &ProgramSpec,
+        prepare: impl Fn(&mut Command) -> Result<(), Failure>,
+    ) -> Result<u32, Failure> {
         // Held while starting: a signal that comes meanwhile is passed on as soon as there is somebody.
         let mut state = self.lock();
         for candidate in &spec.candidates {
-            match Command::new(candidate).args(&spec.arguments).spawn() {
+            let mut command = Command::new(candidate);
+            command.args(&spec.arguments);
+            prepare(&mut command)?;
+            match command.spawn() {
                 Ok(child) => {
                     let pid = child.id();
                     *state = State::Running(child);

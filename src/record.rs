@@ -2,7 +2,9 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use pystrobe_profile::{Builder, Clock, Counters, Measured, Process, Profile, Recording};
+use pystrobe_profile::{
+    Batch, BatchError, Builder, Clock, Counters, Measured, Process, Profile, Recording,
+};
 use pystrobe_sampling::{Ending, LeftOut, Options, Stopper, Target};
 
 use crate::args::RecordingOptions;
@@ -47,46 +49,16 @@ pub(crate) fn record(
             target.python()
         ));
     }
-    let process = Process {
-        pid: target.pid(),
-        command: target.command().to_owned(),
-        python: target.python().to_owned(),
-    };
-    let mut about = about(&process, options, target.measured());
-    // The processes of a tree describe themselves when they are met.
-    let mut builder = Builder::new(if options.subprocesses {
-        Vec::new()
-    } else {
-        vec![process]
-    });
-
-    let recording = pystrobe_sampling::record(
-        target,
-        Options {
-            interval: options.interval,
-            duration: options.duration,
-            blocking: options.blocking,
-            gc: options.gc,
-            subprocesses: options.subprocesses,
-        },
-    )?;
+    let (recording, mut collected) = start(target, options)?;
     started(recording.stopper());
     for batch in recording.batches() {
-        if let Err(error) = builder.apply(&batch) {
+        if let Err(error) = collected.apply(&batch) {
             recording.stop();
             // Why it ended is known: it was stopped.
             let _ = recording.finish();
             return Err(error.into());
         }
-        about.counters = builder.counters();
-        about.elapsed_ns = builder.elapsed_ns();
-        if about.python.is_empty()
-            && let Some(process) = builder.processes().first()
-        {
-            about.python.clone_from(&process.python);
-        }
-        let elapsed = Duration::from_nanos(about.elapsed_ns);
-        progress.update(&about.counters, elapsed);
+        progress.update(&collected.counters(), collected.elapsed());
     }
     let left_out = recording.left_out();
     let ending = recording.finish();
@@ -99,8 +71,8 @@ pub(crate) fn record(
         );
     }
     Ok(Recorded {
-        profile: builder
-            .finish(about)
+        profile: collected
+            .finish()
             .with_clock(clock)
             .map_err(|_| not_measurable)?,
         ending,
@@ -123,17 +95,121 @@ fn tell_left_out(left_out: LeftOut, notes: Notes) {
     }
 }
 
+/// Starts to sample `target`; what is collected is still empty.
+///
+/// # Errors
+///
+/// Where the target cannot be sampled after all.
+pub(crate) fn start(
+    target: Target,
+    options: &RecordingOptions,
+) -> Result<(pystrobe_sampling::Recording, Collected), Failure> {
+    let process = Process {
+        pid: target.pid(),
+        command: target.command().to_owned(),
+        python: target.python().to_owned(),
+    };
+    let collected = Collected {
+        about: about(&process, options, target.measured()),
+        // The processes of a tree describe themselves when they are met.
+        builder: Builder::new(if options.subprocesses {
+            Vec::new()
+        } else {
+            vec![process]
+        }),
+        before: Counters::default(),
+        before_ns: 0,
+    };
+    let recording = pystrobe_sampling::record(
+        target,
+        Options {
+            interval: options.interval,
+            duration: options.duration,
+            blocking: options.blocking,
+            gc: options.gc,
+            subprocesses: options.subprocesses,
+        },
+    )?;
+    Ok((recording, collected))
+}
+
+/// What a recording has brought so far.
+#[derive(Debug)]
+pub(crate) struct Collected {
+    about: Recording,
+    builder: Builder,
+    /// What was counted, and how long it took, before the recording began anew.
+    before: Counters,
+    before_ns: u64,
+}
+
+impl Collected {
+    /// Adds news.
+    ///
+    /// # Errors
+    ///
+    /// Where the sampler contradicts itself.
+    pub(crate) fn apply(&mut self, batch: &Batch) -> Result<(), BatchError> {
+        self.builder.apply(batch)?;
+        self.about.counters = self.builder.counters().since(self.before);
+        self.about.elapsed_ns = self.builder.elapsed_ns().saturating_sub(self.before_ns);
+        if self.about.python.is_empty()
+            && let Some(process) = self.builder.processes().first()
+        {
+            self.about.python.clone_from(&process.python);
+        }
+        Ok(())
+    }
+
+    /// Forgets what was seen, as if the recording began now.
+    pub(crate) fn begin_anew(&mut self) {
+        self.before = self.builder.counters();
+        self.before_ns = self.builder.elapsed_ns();
+        self.builder.forget_time();
+        self.about.counters = Counters::default();
+        self.about.elapsed_ns = 0;
+        self.about.started_unix_ms = now_unix_ms();
+    }
+
+    /// What is known of the recording.
+    pub(crate) fn about(&self) -> &Recording {
+        &self.about
+    }
+
+    /// How it went.
+    pub(crate) fn counters(&self) -> Counters {
+        self.about.counters
+    }
+
+    /// How long it has lasted.
+    pub(crate) fn elapsed(&self) -> Duration {
+        Duration::from_nanos(self.about.elapsed_ns)
+    }
+
+    /// What was seen, to look at.
+    pub(crate) fn so_far(&self) -> &Profile {
+        self.builder.so_far()
+    }
+
+    /// What was seen, to keep, while the recording goes on.
+    pub(crate) fn profile(&self) -> Profile {
+        self.builder.clone().finish(self.about.clone())
+    }
+
+    /// What was seen, when the recording is over.
+    pub(crate) fn finish(self) -> Profile {
+        self.builder.finish(self.about)
+    }
+}
+
 /// What is known of a recording when it starts.
 fn about(process: &Process, options: &RecordingOptions, measured: Measured) -> Recording {
-    let since_1970 = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
     Recording {
         command: process.command.clone(),
         pid: process.pid,
         python: process.python.clone(),
         interval_ns: clamp(options.interval.as_nanos()),
-        started_unix_ms: clamp(since_1970.as_millis()),
+        started_unix_ms: now_unix_ms(),
         elapsed_ns: 0,
         counters: Counters::default(),
         collector: String::from(if options.blocking {
@@ -143,6 +219,13 @@ fn about(process: &Process, options: &RecordingOptions, measured: Measured) -> R
         }),
         measured,
     }
+}
+
+fn now_unix_ms() -> u64 {
+    let since_1970 = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    clamp(since_1970.as_millis())
 }
 
 /// 64 bits of nanoseconds are 584 years.

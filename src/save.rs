@@ -93,7 +93,12 @@ fn chosen<'a>(
     if wanted.is_empty() {
         return Ok(Cow::Borrowed(profile));
     }
-    let is_missing = |wanted: &&String| !profile.threads().iter().any(|thread| is(thread, wanted));
+    let is_missing = |wanted: &&String| {
+        !profile
+            .threads()
+            .iter()
+            .any(|thread| answers_to(thread, wanted))
+    };
     let missing: Vec<String> = wanted.iter().filter(is_missing).cloned().collect();
     if missing.len() == wanted.len() {
         return Err(Failure::NoSuchThread {
@@ -104,7 +109,8 @@ fn chosen<'a>(
     for name in &missing {
         notes.warning(&format!("no thread is named `{name}`"));
     }
-    let kept = profile.with_threads(|thread| wanted.iter().any(|wanted| is(thread, wanted)));
+    let kept =
+        profile.with_threads(|thread| wanted.iter().any(|wanted| answers_to(thread, wanted)));
     if kept.is_empty() {
         return Err(Failure::NothingSampled {
             clock: profile.clock(),
@@ -115,7 +121,7 @@ fn chosen<'a>(
 
 /// Whether a thread is the one that `--thread` names: by its name in Python, by the kernel's id, or by
 /// Python's own.
-fn is(thread: &Thread, wanted: &str) -> bool {
+pub(crate) fn answers_to(thread: &Thread, wanted: &str) -> bool {
     thread.name == wanted
         || thread
             .native_id

@@ -25,9 +25,9 @@ fn terminal_width() -> Option<usize> {
     Some(usize::from(width.0))
 }
 
-/// Whether a table on a terminal is coloured: where the terminal can, unless the user objects
+/// Whether what goes to a terminal is coloured: where the terminal can, unless the user objects
 /// (<https://no-color.org>).
-fn is_colorful() -> bool {
+pub(crate) fn is_colorful() -> bool {
     let objected = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
     let dumb = std::env::var_os("TERM").is_none_or(|term| term == "dumb");
     !objected && !dumb

@@ -6,7 +6,7 @@
 //!   below a command are what it prints, stdout and stderr together. All blocks run in this order in one scratch folder,
 //!   which holds links to the folders of this repository; variables and background jobs last to the end of a block. A
 //!   command has to succeed, unless it is shown with a line that begins with `error:`.
-//! - `sh`: commands that need what a test machine may not have (Docker, a cluster). Their syntax is checked, and that
+//! - `sh`: commands that need what a test machine may not have (Docker, a cluster, somebody at the terminal). Their syntax is checked, and that
 //!   each `pystrobe` in them is followed by a subcommand that exists.
 //! - `text`, `yaml`, `dockerfile`, `toml`: not commands.
 //!

@@ -105,6 +105,19 @@ impl Counters {
         exchange(&mut self.late, old.late, new.late);
         exchange(&mut self.skipped, old.skipped, new.skipped);
     }
+
+    /// What was counted since `earlier`, counters of the same recording.
+    #[must_use]
+    pub fn since(self, earlier: Counters) -> Counters {
+        Counters {
+            taken: self.taken.saturating_sub(earlier.taken),
+            repaired: self.repaired.saturating_sub(earlier.repaired),
+            truncated: self.truncated.saturating_sub(earlier.truncated),
+            lost: self.lost.saturating_sub(earlier.lost),
+            late: self.late.saturating_sub(earlier.late),
+            skipped: self.skipped.saturating_sub(earlier.skipped),
+        }
+    }
 }
 
 /// News from a collector. Ids count up from 0 in the order in which things are first described, over

@@ -211,6 +211,19 @@ impl Builder {
         &self.profile.threads
     }
 
+    /// What was seen so far. What it is a recording of is known when it is [finished](Self::finish); of that this
+    /// profile has the counters only.
+    #[must_use]
+    pub fn so_far(&self) -> &Profile {
+        &self.profile
+    }
+
+    /// Forgets the time that was seen. What was described stays, since later batches refer to it.
+    pub fn forget_time(&mut self) {
+        self.profile.tree.forget_time();
+        self.total = Seen::default();
+    }
+
     /// The profile; `recording` says what it is of.
     #[must_use]
     pub fn finish(mut self, recording: Recording) -> Profile {

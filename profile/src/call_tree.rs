@@ -133,6 +133,11 @@ impl CallTree {
     pub(crate) fn observe(&mut self, id: NodeId, seen: Seen) {
         self.own[id.index()] += seen;
     }
+
+    /// Makes it as if nothing had been seen at any node.
+    pub(crate) fn forget_time(&mut self) {
+        self.own.fill(Seen::default());
+    }
 }
 
 /// Sums each node's weights over its subtree; parents come before their children.

@@ -13,6 +13,7 @@ mod names;
 mod profile;
 mod stats_of_tree;
 mod stats_table;
+mod tree_index;
 mod weights;
 
 pub use batch::{Batch, Counters, Frame, Function, Node, Observation, Process, Thread};
@@ -24,4 +25,5 @@ pub use ids::{FunctionId, NodeId, ThreadId};
 pub use names::{escape, push_escaped};
 pub use profile::{Profile, Recording};
 pub use stats_table::{Caller, FunctionKey, Row, StatsTable, UnknownCaller};
+pub use tree_index::{FunctionTime, TreeIndex};
 pub use weights::Weights;

@@ -16,21 +16,26 @@ mod convert;
 mod dump;
 mod duration;
 mod output;
+mod program;
 mod recording;
 mod run;
 mod target;
+mod top;
 
 pub(crate) use attach::AttachOptions;
 pub(crate) use convert::ConvertOptions;
 pub(crate) use dump::DumpOptions;
 pub(crate) use output::{OpenWith, OutputOptions, OutputSpec, PID, Place};
+pub(crate) use program::ProgramSpec;
 pub(crate) use recording::RecordingOptions;
-pub(crate) use run::{ProgramSpec, RunOptions};
+pub(crate) use run::RunOptions;
+pub(crate) use top::{Subject, TopOptions};
 
 const EXAMPLES: &str = "\
 Examples:
   pystrobe attach 1234 -d 30 -o out.pstats
   pystrobe run -o out.pstats -o flame.svg script.py --its --own args
+  pystrobe top 1234
   pystrobe dump 1234
   pystrobe convert out.pstats -o flame.svg";
 
@@ -54,6 +59,7 @@ pub(crate) struct Cli {
 enum Command {
     Attach(attach::AttachArgs),
     Run(run::RunArgs),
+    Top(top::TopArgs),
     Dump(dump::DumpArgs),
     Convert(convert::ConvertArgs),
     /// Write a completion script for a shell to stdout
@@ -79,6 +85,8 @@ pub(crate) enum Request {
     Attach(AttachOptions),
     /// Run a program and sample it.
     Run(RunOptions),
+    /// Watch a program on the terminal.
+    Top(TopOptions),
     /// Print the stacks once.
     Dump(DumpOptions),
     /// Write a recorded profile in other formats.
@@ -101,6 +109,7 @@ impl Cli {
         Ok(match cli.command {
             Command::Attach(args) => Request::Attach(args.into_options()?),
             Command::Run(args) => Request::Run(args.into_options(typed)?),
+            Command::Top(args) => Request::Top(args.into_options(typed)?),
             Command::Dump(args) => Request::Dump(args.into_options()),
             Command::Convert(args) => Request::Convert(args.into_options()?),
             Command::Completions { shell } => Request::Completions(shell),

@@ -5,6 +5,7 @@ use std::ffi::OsString;
 use clap::Args;
 
 use super::output::{OutputArgs, OutputOptions};
+use super::program::{ProgramArgs, ProgramSpec};
 use super::recording::{RecordingArgs, RecordingOptions};
 use crate::errors::Failure;
 
@@ -38,23 +39,9 @@ Examples:
                       pystrobe run [OPTIONS] -c <CODE> [ARGS]...\n       \
                       pystrobe run [OPTIONS] -- <COMMAND> [ARGS]..."
 )]
-#[group(id = "program", required = true, multiple = false, args = ["script", "module", "code"])]
 pub(crate) struct RunArgs {
-    /// The script and its arguments; behind `--` any command that is or becomes a Python
-    #[arg(value_name = "SCRIPT", trailing_var_arg = true)]
-    script: Vec<OsString>,
-
-    /// Run a module, as `python -m` does; the rest is its arguments
-    #[arg(short, value_name = "MODULE", num_args = 1.., allow_hyphen_values = true)]
-    module: Vec<OsString>,
-
-    /// Run this code, as `python -c` does; the rest is its arguments
-    #[arg(short, value_name = "CODE", num_args = 1.., allow_hyphen_values = true)]
-    code: Vec<OsString>,
-
-    /// The interpreter [default: python3, else python, from PATH]
-    #[arg(long, value_name = "PYTHON")]
-    python: Option<OsString>,
+    #[command(flatten)]
+    program: ProgramArgs,
 
     #[command(flatten)]
     recording: RecordingArgs,
@@ -74,15 +61,6 @@ pub(crate) struct RunOptions {
     pub(crate) output: OutputOptions,
 }
 
-/// What to start.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct ProgramSpec {
-    /// Programs to try, in this order, until one is found.
-    pub(crate) candidates: Vec<OsString>,
-    /// Their arguments.
-    pub(crate) arguments: Vec<OsString>,
-}
-
 impl RunArgs {
     /// What was typed, as plain options. `typed` is the whole command line.
     ///
@@ -91,81 +69,12 @@ impl RunArgs {
     /// Where the outputs cannot be meant, where `--python` is given for a command that names its own, and where
     /// `-mMODULE` hides where the program's own arguments begin.
     pub(super) fn into_options(self, typed: &[OsString]) -> Result<RunOptions, Failure> {
-        let program = if !self.script.is_empty() {
-            if is_behind_escape(typed, &self.script) {
-                command(self.script, self.python.is_some())?
-            } else {
-                interpreter(self.python, None, self.script)
-            }
-        } else if !self.module.is_empty() {
-            unglued(typed, "-m", &self.module)?;
-            interpreter(self.python, Some("-m"), self.module)
-        } else {
-            unglued(typed, "-c", &self.code)?;
-            interpreter(self.python, Some("-c"), self.code)
-        };
         Ok(RunOptions {
-            program,
+            program: self.program.into_spec(typed)?,
             recording: self.recording.into_options(),
             output: self.output.into_options()?,
         })
     }
-}
-
-/// Whether the program was typed behind `--`.
-///
-/// clap swallows the `--`, and does not let a second positional argument tell the two cases apart. But the
-/// program and its arguments are the end of what was typed, so what stands before them can be seen.
-fn is_behind_escape(typed: &[OsString], program: &[OsString]) -> bool {
-    typed
-        .len()
-        .checked_sub(program.len() + 1)
-        .and_then(|before| typed.get(before))
-        .is_some_and(|word| word == "--")
-}
-
-/// Refuses `-mpytest -q`: clap ends an option at a value that is glued to it, and would take `-q` for ours.
-fn unglued(typed: &[OsString], option: &str, values: &[OsString]) -> Result<(), Failure> {
-    if typed.ends_with(values) || (values.len() == 1 && is_glued_at_the_end(typed, &values[0])) {
-        return Ok(());
-    }
-    Err(Failure::usage(
-        format!("the value of {option} is glued to it"),
-        format!("put a space behind {option}"),
-    ))
-}
-
-/// Glued, but with nothing behind it, it is harmless.
-fn is_glued_at_the_end(typed: &[OsString], value: &OsString) -> bool {
-    typed
-        .last()
-        .is_some_and(|last| last.as_encoded_bytes().ends_with(value.as_encoded_bytes()))
-}
-
-fn interpreter(python: Option<OsString>, option: Option<&str>, rest: Vec<OsString>) -> ProgramSpec {
-    let candidates = match python {
-        Some(python) => vec![python],
-        None => vec![OsString::from("python3"), OsString::from("python")],
-    };
-    let arguments = option.map(OsString::from).into_iter().chain(rest).collect();
-    ProgramSpec {
-        candidates,
-        arguments,
-    }
-}
-
-fn command(mut words: Vec<OsString>, with_python: bool) -> Result<ProgramSpec, Failure> {
-    if with_python {
-        return Err(Failure::usage(
-            "--python does not go with a command behind `--`",
-            "leave out `--` to run a script by that Python",
-        ));
-    }
-    let program = words.remove(0);
-    Ok(ProgramSpec {
-        candidates: vec![program],
-        arguments: words,
-    })
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ pub(crate) mod pstats;
 pub(crate) mod pystrobe;
 pub(crate) mod target;
 pub(crate) mod terminal;
+pub(crate) mod tmux;
 
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;

@@ -14,10 +14,10 @@ mod dict;
 pub mod discovery;
 mod dump;
 mod elf;
+mod forked;
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
 pub mod fuzzing;
-mod forked;
 mod known;
 pub mod layout;
 mod legacy;

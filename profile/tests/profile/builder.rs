@@ -271,3 +271,36 @@ fn an_id_that_does_not_fit_is_unknown() {
     let unknown = BatchError::UnknownNode { node: u32::MAX };
     assert_eq!(builder.apply(&batch), Err(unknown));
 }
+
+#[test]
+fn time_can_be_forgotten_and_goes_on() {
+    let mut builder = Builder::new(vec![process()]);
+    builder.apply(&good()).unwrap();
+    assert_eq!(builder.so_far().tree().own(NodeId(1)).nanoseconds, 10);
+    builder.forget_time();
+    assert!(builder.so_far().is_empty());
+    assert_eq!(builder.so_far().functions().len(), 1);
+    // The sum of all times begins anew too: this would not have fitted.
+    builder
+        .apply(&Batch {
+            observations: vec![seen(1, u64::MAX, 1)],
+            ..Batch::default()
+        })
+        .unwrap();
+    let profile = builder.finish(Recording::default());
+    assert_eq!(profile.tree().own(NodeId(1)).nanoseconds, u64::MAX);
+}
+
+#[test]
+fn counters_can_be_subtracted() {
+    let counters = |by: u64| Counters {
+        taken: by,
+        repaired: 2 * by,
+        truncated: 3 * by,
+        lost: 4 * by,
+        late: 5 * by,
+        skipped: 6 * by,
+    };
+    assert_eq!(counters(7).since(counters(3)), counters(4));
+    assert_eq!(counters(1).since(counters(2)), counters(0));
+}

@@ -8,3 +8,4 @@ mod clocks;
 mod recorder;
 mod stats;
 mod threads;
+mod tree_index;
