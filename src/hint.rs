@@ -23,8 +23,8 @@ pub(crate) fn hint(failure: &Failure) -> Option<String> {
             format!("leave out {}: wall time is always measured", option(*clock))
         }
         Failure::NotMeasured { clock, .. } => format!(
-            "leave out {}; other clocks than wall time are in what pystrobe records of CPython 3.8 \
-             or later",
+            "leave out {}; beside wall time, pystrobe records time with the GIL held, of CPython 3.8 or \
+             later",
             option(*clock)
         ),
         Failure::NoSuchThread { seen, .. } => format!("these were seen: {}", names(seen)),

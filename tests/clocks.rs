@@ -194,3 +194,92 @@ fn old_interpreters_have_wall_time_only() {
         assert!(pystrobe(options).run().ok().text().contains("alternat"));
     });
 }
+
+/// The share of the time that stacks have in which a predicate holds.
+fn share(text: &str, holds: impl Fn(&folded::Stack) -> bool) -> f64 {
+    folded::share(&folded::parse(text), holds)
+}
+
+/// One thread computes and collects garbage in turn, with the GIL; the other sleeps without it.
+#[test]
+fn the_gil_and_garbage_collection_are_told() {
+    for python in interpreters::one_per_family() {
+        let _turn = machine::alone();
+        let target = Target::launch(python, "collecting.py", &[]);
+        let pid = target.pid().to_string();
+        let folder = tempfile::tempdir().unwrap();
+        let here = folder.path();
+        pystrobe(["attach", &pid, "-d", "2", "-q", "-o", "all.pstats"])
+            .dir(here)
+            .run()
+            .ok();
+        let without = pystrobe(["attach", &pid, "-d", "0.5", "-q", "-f", "folded"])
+            .args(["--no-gc", "--mode", "gil"])
+            .run()
+            .ok()
+            .text();
+        let truth = target.stop();
+        let [computed, collected] =
+            ["computed", "collected"].map(|key| truth[key].as_f64().unwrap());
+        let wall = convert(here, "all.pstats -q -f folded").run().ok().text();
+        let gil = convert(here, "all.pstats -q -f folded --mode gil")
+            .run()
+            .ok()
+            .text();
+
+        assert!(share(&wall, |stack| stack.has("nap")) > 0.3, "{wall}");
+        assert!(share(&gil, |stack| stack.has("nap")) < 0.05, "{gil}");
+        let total = |text: &str| {
+            folded::parse(text)
+                .iter()
+                .map(|stack| stack.weight)
+                .sum::<u64>()
+        };
+        let held = total(&gil) as f64 / total(&wall) as f64;
+        assert!((0.4..0.6).contains(&held), "{held} of two threads' time");
+
+        let said = share(&gil, |stack| stack.has("collect"));
+        let known = collected / (computed + collected);
+        assert!(
+            (said - known).abs() < 0.05,
+            "{:?}: {said}, {known}",
+            python.version
+        );
+        let in_gc = share(&gil, |stack| stack.has("<GC>"));
+        // 3.8 has it for all interpreters together, elsewhere.
+        let expected = if python.version < (3, 9, 0) {
+            0.0
+        } else {
+            said
+        };
+        assert!(
+            (in_gc - expected).abs() < 0.05,
+            "{:?}: {in_gc}, {said}",
+            python.version
+        );
+        assert!(
+            share(&without, |stack| stack.has("<GC>")) == 0.0,
+            "{without}"
+        );
+        assert!(
+            share(&without, |stack| stack.has("collect")) > 0.1,
+            "{without}"
+        );
+    }
+}
+
+/// What the sampler does not measure is refused before any time is lost.
+#[test]
+fn clocks_that_are_not_measured_are_refused() {
+    let _turn = machine::shared();
+    let target = Target::launch(interpreters::newest(), "alternating.py", &[]);
+    let pid = target.pid().to_string();
+    for (options, said) in [
+        (&["--mode", "cpu"][..], "cpu time"),
+        (&["--mode", "exception"], "exception time"),
+        (&["--no-idle"], "active time"),
+    ] {
+        let finished = pystrobe(["attach", &pid]).args(options).run();
+        finished.failed(4, &[said, "cannot be measured", options[0]]);
+    }
+}

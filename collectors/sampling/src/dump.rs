@@ -79,7 +79,7 @@ pub fn dump(target: &Target) -> Result<Vec<ThreadStack>, AttachError> {
             .map(|trace| legacy_stack(pid, trace))
             .collect());
     }
-    let mut stacks = stacks(interpreter);
+    let mut stacks = stacks(interpreter, false);
     stacks.read().map_err(failed)?;
     let native_ids = process::native_ids(pid);
     let mut interpreters: Vec<u64> = stacks

@@ -18,6 +18,7 @@ mod forked;
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
 pub mod fuzzing;
+mod interpreter_lock;
 mod known;
 pub mod layout;
 mod legacy;

@@ -333,7 +333,10 @@ impl Attendant {
         };
         let source = found.and_then(|interpreter| {
             *self.found.lock().unwrap_or_else(PoisonError::into_inner) = Some(interpreter.clone());
-            Ok((Source::of(&interpreter)?, describe(&interpreter)))
+            Ok((
+                Source::of(&interpreter, self.options.gc)?,
+                describe(&interpreter),
+            ))
         });
         let (source, process) = match source {
             Ok(source) => source,

@@ -166,7 +166,7 @@ pub fn record(target: Target, options: Options) -> Result<Recording, AttachError
             ProcessTree::new(target, options, stopped, sender, counts).run()
         }),
         Some(interpreter) => {
-            let source = Source::of(interpreter)?;
+            let source = Source::of(interpreter, options.gc)?;
             let news = News::of_only_process(sender);
             spawn("sampler", move || {
                 Run::new(pid, options, stopped, news, source).run()
@@ -273,7 +273,7 @@ pub(crate) enum Source {
 }
 
 impl Source {
-    pub(crate) fn of(interpreter: &Interpreter) -> Result<Self, AttachError> {
+    pub(crate) fn of(interpreter: &Interpreter, gc: bool) -> Result<Self, AttachError> {
         let pid = interpreter.pid;
         if interpreter.legacy {
             return Ok(Self::Legacy(Box::new(LegacySampler::new(
@@ -282,7 +282,7 @@ impl Source {
             )?)));
         }
         let exec = ExecWatch::new(pid).map_err(|_| AttachError::Ended { pid })?;
-        let sampler = Box::new(Sampler::new(pid, stacks(interpreter)));
+        let sampler = Box::new(Sampler::new(pid, stacks(interpreter, gc)));
         Ok(Self::Remote {
             sampler,
             exec,
@@ -320,14 +320,16 @@ impl Source {
 }
 
 /// What reads the stacks of an interpreter.
-pub(crate) fn stacks(interpreter: &Interpreter) -> Stacks<ProcessMemory> {
+pub(crate) fn stacks(interpreter: &Interpreter, gc: bool) -> Stacks<ProcessMemory> {
     let memory = ProcessMemory::new(interpreter.pid);
-    Stacks::new(
+    let mut stacks = Stacks::new(
         memory,
         interpreter.layout,
         interpreter.roots,
         interpreter.code_type,
-    )
+    );
+    stacks.gc = gc;
+    stacks
 }
 
 /// The sampling of one process, from its first sample to its last.
@@ -501,10 +503,10 @@ impl Run {
             Ok(interpreter) if !interpreter.legacy => match ExecWatch::new(self.pid) {
                 Ok(watch) => {
                     if self.news.sent {
-                        sampler.follow(stacks(&interpreter));
+                        sampler.follow(stacks(&interpreter, self.options.gc));
                     } else {
                         self.news.void = false;
-                        **sampler = Sampler::new(self.pid, stacks(&interpreter));
+                        **sampler = Sampler::new(self.pid, stacks(&interpreter, self.options.gc));
                         self.news.process = Some(describe(&interpreter));
                     }
                     *exec = watch;

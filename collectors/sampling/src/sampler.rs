@@ -22,6 +22,8 @@ use std::time::Duration;
 
 /// What stands for the older frames of a stack that could not be followed to its foot.
 const TRUNCATED: &str = "<truncated>";
+/// What stands for the collection of garbage, on top of what it interrupts; named as CPython's own sampler does.
+const GC: &str = "<GC>";
 /// Observations that a batch holds before those of the same node are put together, while nobody takes it.
 const COMPACT_AT: usize = 1 << 16;
 
@@ -38,6 +40,8 @@ struct Track {
     key: ThreadKey,
     /// Its name, as soon as it is known.
     name: Option<String>,
+    /// Whether it held the GIL in the last sample.
+    held_gil: bool,
     /// The number of the sample it was last seen in.
     sample: u64,
 }
@@ -53,6 +57,8 @@ pub(crate) struct Sampler<M> {
     nodes: FxHashMap<Node, NodeId>,
     /// The function that stands for what was cut off, once there was any.
     truncated: Option<FunctionId>,
+    /// The function that stands for the collection of garbage, once there was any.
+    gc: Option<FunctionId>,
     threads: usize,
     batch: Batch,
     counters: Counters,
@@ -66,6 +72,7 @@ impl<M: RemoteMemory> Sampler<M> {
             tracks: Vec::new(),
             nodes: FxHashMap::default(),
             truncated: None,
+            gc: None,
             threads: 0,
             batch: Batch::default(),
             counters: Counters::default(),
@@ -88,6 +95,9 @@ impl<M: RemoteMemory> Sampler<M> {
         self.counters.truncated += reading.truncated;
         if reading.truncated > 0 && self.truncated.is_none() {
             self.truncated = Some(self.stacks.codes.functions.synthetic(TRUNCATED));
+        }
+        if self.gc.is_none() && self.stacks.collects() {
+            self.gc = Some(self.stacks.codes.functions.synthetic(GC));
         }
         let weight = nanoseconds(weight);
         let mut native_ids = None;
@@ -140,6 +150,7 @@ impl<M: RemoteMemory> Sampler<M> {
                         },
                         key: stack.key,
                         name: None,
+                        held_gil: false,
                         sample: self.counters.taken,
                     })
                 }
@@ -148,7 +159,7 @@ impl<M: RemoteMemory> Sampler<M> {
             // When the thread went from one place to the other is not known: half of the time since the sample before is
             // given to each. To give all to the later one would favour whatever follows stacks that take long to read.
             let share = if track.sample + 1 == self.counters.taken {
-                track.pending.nanoseconds += Clocks::of_wall(weight / 2);
+                track.pending.nanoseconds += clocks(weight / 2, track.held_gil);
                 weight - weight / 2
             } else {
                 weight
@@ -160,6 +171,15 @@ impl<M: RemoteMemory> Sampler<M> {
                 }
                 _ => whole(&self.stacks, &mut nodes, track, stack),
             };
+            let (holds_gil, collects) = self.stacks.gil_and_gc(&stack.key);
+            track.held_gil = holds_gil;
+            let node = match self.gc {
+                Some(function) if collects => nodes.id(Node {
+                    parent: Some(node),
+                    frame: Frame::Call { function, line: 0 },
+                }),
+                _ => node,
+            };
             if track.pending.node != node {
                 push(&mut self.batch.observations, track.pending);
                 track.pending = Observation {
@@ -168,8 +188,8 @@ impl<M: RemoteMemory> Sampler<M> {
                     samples: Clocks::default(),
                 };
             }
-            track.pending.nanoseconds += Clocks::of_wall(share);
-            track.pending.samples += Clocks::of_wall(1);
+            track.pending.nanoseconds += clocks(share, holds_gil);
+            track.pending.samples += clocks(1, holds_gil);
         }
         self.tracks = tracks;
         if self.batch.observations.len() >= COMPACT_AT {
@@ -333,6 +353,14 @@ fn part<M: RemoteMemory>(
         parent = nodes.call(stacks, parent, frame);
     }
     parent
+}
+
+/// A number on the clocks that are measured.
+fn clocks(number: u64, holds_gil: bool) -> Clocks {
+    Clocks {
+        gil: if holds_gil { number } else { 0 },
+        ..Clocks::of_wall(number)
+    }
 }
 
 fn push(observations: &mut Vec<Observation>, observation: Observation) {

@@ -283,7 +283,7 @@ impl Snapshot {
         let before = self
             .by_address
             .range((Bound::Unbounded, Bound::Included(wanted.address)));
-        let (slot, offset) = before.rev().take(4).find_map(|(_, &slot)| {
+        let (slot, offset) = before.rev().take(8).find_map(|(_, &slot)| {
             covers(&self.slots[slot], wanted.address, end).map(|offset| (slot, offset))
         })?;
         self.note_use(slot);

@@ -13,6 +13,7 @@ use rustc_hash::FxHashMap;
 
 use crate::codes::{CodeId, Codes};
 use crate::discovery::Roots;
+use crate::interpreter_lock::{self, InterpreterMoment};
 use crate::known::Known;
 use crate::layout::Layout;
 use crate::memory::{Fields, ReadError, Region, RemoteMemory};
@@ -94,6 +95,10 @@ pub(crate) struct Stacks<M> {
     known: Known,
     /// Whether code objects were freed since the reading before.
     freed: bool,
+    /// What each interpreter was doing in the last reading.
+    moments: Vec<InterpreterMoment>,
+    /// Whether it is asked if they collect garbage.
+    pub(crate) gc: bool,
 }
 
 impl<M: RemoteMemory> Stacks<M> {
@@ -115,6 +120,8 @@ impl<M: RemoteMemory> Stacks<M> {
             unproven: Vec::new(),
             known: Known::default(),
             freed: true,
+            moments: Vec::new(),
+            gc: false,
         }
     }
 
@@ -124,6 +131,19 @@ impl<M: RemoteMemory> Stacks<M> {
             Roots::Runtime(address) => Some(address),
             Roots::Interpreter(_) => None,
         }
+    }
+
+    /// Whether a thread held the GIL in the last reading, and whether it collected garbage.
+    pub(crate) fn gil_and_gc(&self, key: &ThreadKey) -> (bool, bool) {
+        let mut moments = self.moments.iter();
+        let moment = moments.find(|moment| moment.interpreter == key.interpreter);
+        let holds = moment.is_some_and(|moment| moment.gil_holder == Some(key.state));
+        (holds, holds && moment.is_some_and(|moment| moment.collects))
+    }
+
+    /// Whether some interpreter collected garbage in the last reading.
+    pub(crate) fn collects(&self) -> bool {
+        self.moments.iter().any(|moment| moment.collects)
     }
 
     /// The threads of the last reading, each with its slot.
@@ -185,6 +205,7 @@ impl<M: RemoteMemory> Stacks<M> {
     fn list_threads(&mut self) -> Result<(), ReadError> {
         let fields = self.layout.interpreter;
         self.current.clear();
+        self.moments.clear();
         let mut interpreter = match self.roots {
             Roots::Runtime(runtime) => {
                 self.root(runtime.wrapping_add(self.layout.runtime.interpreters_head))?
@@ -213,6 +234,14 @@ impl<M: RemoteMemory> Stacks<M> {
                 }
             }
             self.list_interpreter(interpreter, id, threads)?;
+            self.moments.push(interpreter_lock::look(
+                &self.memory,
+                &mut self.snapshot,
+                &self.layout,
+                self.roots,
+                interpreter,
+                self.gc,
+            )?);
             count += 1;
             if count > MAX_LIST || ring.closes(next) {
                 return Err(ReadError::Implausible {
@@ -347,6 +376,14 @@ impl<M: RemoteMemory> Stacks<M> {
                 {
                     frame.code = self.codes.of_instruction(instruction).unwrap_or(0);
                 }
+            }
+            // One that has returned and cannot be told is on the stack no more.
+            let returned = thread.raw.iter().take_while(|frame| frame.code == 0);
+            let returned = returned.count();
+            if returned < thread.raw.len() {
+                thread.raw.drain(..returned);
+            }
+            for frame in &thread.raw {
                 if self.codes.proven(frame.code, self.stamp).is_none() {
                     self.unproven.push(frame.code);
                 }

@@ -5,7 +5,8 @@ use std::time::Duration;
 use pystrobe_profile::Measured;
 
 use crate::attach_error::AttachError;
-use crate::discovery::{self, Interpreter};
+use crate::discovery::{self, Interpreter, Roots};
+use crate::layout::GilPlace;
 use crate::process;
 
 /// How long an interpreter that is still starting is waited for.
@@ -82,7 +83,22 @@ impl Target {
     /// Which clocks a recording of it measures.
     #[must_use]
     pub fn measured(&self) -> Measured {
-        Measured::default()
+        Measured {
+            gil: self.tells_gil(),
+            ..Measured::default()
+        }
+    }
+
+    /// Whether it is known where the lock of its interpreters is. Up to 3.11 it is in the runtime, which is not found in every
+    /// process; builds without a GIL have none that is held.
+    fn tells_gil(&self) -> bool {
+        self.interpreter.as_ref().is_some_and(|interpreter| {
+            let found = match interpreter.layout.gil.place {
+                GilPlace::Runtime(_) => matches!(interpreter.roots, Roots::Runtime(_)),
+                GilPlace::Interpreter(_) => true,
+            };
+            !interpreter.legacy && !interpreter.layout.free_threaded && found
+        })
     }
 
     /// Whether the interpreter is so old that it can only be read while it is paused: 2.7 and 3.3 to 3.7.

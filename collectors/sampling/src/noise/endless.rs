@@ -328,7 +328,8 @@ fn lists_without_an_end_are_given_up() {
             let mut stacks = stacks(&memory);
             assert!(matches!(stacks.read(), Err(ReadError::Implausible { .. })));
             let most = MAX_LIST as u64;
-            assert!(memory.calls.get() < most + 100, "{memory:?}");
+            // Each interpreter, its lock, and whether it collects garbage.
+            assert!(memory.calls.get() < 4 * most + 100, "{memory:?}");
             // A thread state is read to its last field of interest; interpreters and threads are read in each attempt.
             assert!(memory.copied.get() < 5 * 8192 * most, "{memory:?}");
         }
@@ -351,7 +352,8 @@ fn line_tables_have_a_bound_together() {
         assert_eq!(reading.truncated, 1);
         let depth = stacks.threads().next().unwrap().1.frames.len() as u64;
         assert!(depth <= MAX_LINE_TABLES / (4 << 20), "3.{minor}: {depth}");
-        assert!(depth > 0);
+        // From 3.11 on the walk looks for a newer frame first, and finds one here whose code may be beyond the bound.
+        assert!(depth > 0 || minor > 10);
     }
 }
 

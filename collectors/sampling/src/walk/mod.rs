@@ -226,7 +226,9 @@ impl<M: RemoteMemory> Walk<'_, M> {
             }
             address = step.previous;
             if step.frame.is_some()
-                && (!step.linked || self.known.may_be_shim(self.thread, address))
+                && (!step.linked
+                    || (self.known.may_be_shim(self.thread, address)
+                        && !self.shim_holds(frames, address)))
             {
                 if let Some(caller) = self.way_back(frames) {
                     address = caller;
@@ -344,10 +346,11 @@ impl<M: RemoteMemory> Walk<'_, M> {
                 self.lowest = Some(address);
                 let size = self.frame_size(code);
                 self.lowest_size = size;
-                // A newer chunk was begun because there was no room behind this frame. (What the chunk itself says of
-                // its top is from when it was last left, which may have been elsewhere.)
+                // A newer chunk was begun because there was no room behind this frame. Or the chunk says itself that it was
+                // left here; but that is from when it was last left, which may have been elsewhere.
                 if let (Some(callee), Some(size), Some(chunk)) =
                     (self.crossing.take(), size, self.chunk)
+                    && chunk.top != address.saturating_add(size)
                     && chunk
                         .end
                         .checked_sub(address.saturating_add(size))

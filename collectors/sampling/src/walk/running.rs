@@ -242,7 +242,8 @@ impl<M: RemoteMemory> Walk<'_, M> {
         [end, newer, chunk.foot()].into_iter().find_map(|address| {
             let callee = self.ask(address)?;
             let behind = callee.through_c && callee.caller == 0 && address == end;
-            if !callee.stacked || callee.life == Life::Gone {
+            // What executes no code object that was met before may be what was left there by something else.
+            if !callee.stacked || callee.life == Life::Gone || callee.end.is_none() {
                 return None;
             }
             let called = behind

@@ -18,6 +18,9 @@ impl<M: RemoteMemory> Walk<'_, M> {
             return Some(told.caller);
         }
         let caller = self.known.caller_at(told.address)?;
+        if !told.stacked && self.ask(caller).is_some_and(|told| told.stacked) {
+            return self.is_below(caller).then_some(caller);
+        }
         let beside = !told.stacked
             || self.known.is_foot(told.address)
             || self.end_of(caller).is_none_or(|end| end == told.address);
@@ -31,6 +34,42 @@ impl<M: RemoteMemory> Walk<'_, M> {
         lost.then(|| self.known.caller_at(chunk + CHUNK_HEADER))?
     }
 
+    /// Whether a shim still leads from the last of these frames to one that may have called it. It lies on the C stack, is
+    /// copied later than the data stack, and another call may have put its own there by then.
+    pub(super) fn shim_holds(&mut self, frames: &[RawFrame], shim: u64) -> bool {
+        let length = self.frame_length();
+        let address = shim;
+        if self.snapshot.get(Region { address, length }).is_none() {
+            // Never read: it will be now.
+            return true;
+        }
+        let (Some(last), Some(caller)) = (frames.last(), self.below_shim(shim)) else {
+            return false;
+        };
+        let Some(told) = self.ask(caller) else {
+            // The shim at the foot, or a frame that is read later.
+            return true;
+        };
+        match last.place {
+            Place::DataStack { first: false, .. } => {
+                !told.stacked || told.end.is_none_or(|end| end == last.address)
+            }
+            _ => told.life != Life::Gone && (!told.stacked || self.is_below(caller)),
+        }
+    }
+
+    /// Whether a frame on the data stack is one of this thread, and lies below all that the walk has met there. What was
+    /// remembered may be from another thread, which had a generator at the same address.
+    fn is_below(&self, frame: u64) -> bool {
+        self.chunk.is_some_and(|chunk| {
+            if chunk.holds(frame) {
+                self.lowest.is_none_or(|lowest| frame < lowest)
+            } else {
+                chunk.previous != 0 && self.known.chunk_around(frame) == Some(chunk.previous)
+            }
+        })
+    }
+
     /// Who called the last of these frames, where its bytes do not tell.
     pub(super) fn way_back(&mut self, frames: &[RawFrame]) -> Option<u64> {
         let last = frames.last()?;
@@ -38,7 +77,10 @@ impl<M: RemoteMemory> Walk<'_, M> {
         if self.layout.frame.owner.is_some() {
             // A generator of a few dozen nanoseconds may never have been met while it ran.
             let generator = last.place == Place::Heap;
-            return known.or_else(|| generator.then(|| self.newest_from_the_foot())?);
+            return known.or_else(|| {
+                let newest = generator.then(|| self.newest_from_the_foot())??;
+                self.is_below(newest).then_some(newest)
+            });
         }
         known
     }
@@ -112,6 +154,6 @@ impl<M: RemoteMemory> Walk<'_, M> {
         }
         let caller = self.known.caller(frame.address, frame.code)?;
         let told = self.ask(caller)?;
-        (!told.stacked || told.life != Life::Gone).then_some(caller)
+        (!told.stacked || told.life != Life::Gone && self.is_below(caller)).then_some(caller)
     }
 }

@@ -1,0 +1,102 @@
+//! What an interpreter is doing as a whole: who holds its lock, and whether it collects garbage.
+//!
+//! Both are read in the same call as the stacks, after them. `Python/ceval_gil.c` (`take_gil`, `drop_gil`): `last_holder`
+//! stays when the lock is dropped, so it counts only while `locked` is 1.
+
+use crate::discovery::Roots;
+use crate::layout::{GilPlace, Layout};
+use crate::memory::{Fields, ReadError, Region, RemoteMemory};
+use crate::snapshot::{Group, Snapshot};
+
+/// What is known of an interpreter at the moment of a sample.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct InterpreterMoment {
+    /// Address of the `PyInterpreterState`.
+    pub(crate) interpreter: u64,
+    /// The thread state that holds the GIL.
+    pub(crate) gil_holder: Option<u64>,
+    /// Whether garbage is being collected, by whoever holds the GIL. Never on 3.8, which does not tell by interpreter.
+    pub(crate) collects: bool,
+}
+
+/// Reads it for one interpreter. What cannot be read is as if nobody held the lock.
+///
+/// # Errors
+///
+/// Only what ends the whole recording.
+pub(crate) fn look<M: RemoteMemory>(
+    memory: &M,
+    snapshot: &mut Snapshot,
+    layout: &Layout,
+    roots: Roots,
+    interpreter: u64,
+    gc: bool,
+) -> Result<InterpreterMoment, ReadError> {
+    let gil_holder = tolerated(gil_holder(memory, snapshot, layout, roots, interpreter))?;
+    let collects = match layout.interpreter.gc_collecting.filter(|_| gc) {
+        Some(offset) => tolerated(collecting(
+            memory,
+            snapshot,
+            interpreter.wrapping_add(offset),
+        ))?,
+        None => None,
+    };
+    Ok(InterpreterMoment {
+        interpreter,
+        gil_holder: gil_holder.flatten(),
+        collects: collects.unwrap_or(false),
+    })
+}
+
+fn gil_holder<M: RemoteMemory>(
+    memory: &M,
+    snapshot: &mut Snapshot,
+    layout: &Layout,
+    roots: Roots,
+    interpreter: u64,
+) -> Result<Option<u64>, ReadError> {
+    let gil = layout.gil;
+    let lock = match (gil.place, roots) {
+        (GilPlace::Runtime(offset), Roots::Runtime(runtime)) => runtime.wrapping_add(offset),
+        // Where the runtime was not found, nothing leads to its lock.
+        (GilPlace::Runtime(_), Roots::Interpreter(_)) => return Ok(None),
+        (GilPlace::Interpreter(offset), _) => {
+            let address = interpreter.wrapping_add(offset);
+            let region = Region { address, length: 8 };
+            let bytes = snapshot.get_or_fetch(memory, region, region, Group::Root)?;
+            bytes.u64_at(0).ok_or(ReadError::Fault(address))?
+        }
+    };
+    if lock == 0 {
+        return Ok(None);
+    }
+    let first = gil.locked.min(gil.last_holder);
+    let end = (gil.locked + 4).max(gil.last_holder + 8);
+    let region = Region {
+        address: lock.wrapping_add(first),
+        length: usize::try_from(end - first).unwrap_or(0),
+    };
+    let bytes = snapshot.get_or_fetch(memory, region, region, Group::Root)?;
+    let locked = bytes.i32_at(gil.locked - first);
+    let holder = bytes.u64_at(gil.last_holder - first);
+    Ok(holder.filter(|_| locked == Some(1)))
+}
+
+fn collecting<M: RemoteMemory>(
+    memory: &M,
+    snapshot: &mut Snapshot,
+    address: u64,
+) -> Result<bool, ReadError> {
+    let region = Region { address, length: 4 };
+    let bytes = snapshot.get_or_fetch(memory, region, region, Group::Root)?;
+    Ok(bytes.i32_at(0).is_some_and(|collecting| collecting != 0))
+}
+
+/// What is not mapped is not known; what ends the recording does.
+fn tolerated<T>(result: Result<T, ReadError>) -> Result<Option<T>, ReadError> {
+    match result {
+        Ok(value) => Ok(Some(value)),
+        Err(ReadError::Fault(_) | ReadError::Implausible { .. }) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
