@@ -218,9 +218,8 @@ impl<'a> Watch<'a> {
                 stale = false;
             }
             // All keys that are waiting, before anything is drawn for them.
-            let mut patience = KEYS_FOR;
-            while event::poll(patience).map_err(terminal_failure)? {
-                patience = Duration::ZERO;
+            Screen::wait_for_keys(KEYS_FOR).map_err(terminal_failure)?;
+            while event::poll(Duration::ZERO).map_err(terminal_failure)? {
                 stale = true;
                 let Event::Key(key) = event::read().map_err(terminal_failure)? else {
                     continue;

@@ -5,10 +5,13 @@
 //! hung up (`event/source/unix/mio.rs`: a read of no bytes and an error other than EAGAIN are tried again).
 
 use std::io::{self, IsTerminal, Stdout, Write};
+use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
 
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use ratatui::backend::CrosstermBackend;
 use ratatui::crossterm::cursor::Show;
 use ratatui::crossterm::execute;
@@ -53,6 +56,31 @@ impl Screen {
             return Err(Failure::NoTerminal("this one is dumb (TERM=dumb)"));
         }
         Ok(())
+    }
+
+    /// Waits for a key, and notices that there will be none any more. A terminal that is not ours to be told of by SIGHUP
+    /// (its session's leader has ended, or never had one) says so only here.
+    ///
+    /// # Errors
+    ///
+    /// When it has hung up.
+    pub(super) fn wait_for_keys(patience: Duration) -> io::Result<()> {
+        let stdin = io::stdin();
+        if !stdin.is_terminal() {
+            return Ok(());
+        }
+        let mut watched = [PollFd::new(stdin.as_fd(), PollFlags::POLLIN)];
+        let patience = PollTimeout::try_from(patience).unwrap_or(PollTimeout::MAX);
+        match poll(&mut watched, patience) {
+            // The size of the window has changed.
+            Ok(_) | Err(Errno::EINTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+        let gone = PollFlags::POLLHUP | PollFlags::POLLERR;
+        match watched[0].revents() {
+            Some(events) if events.intersects(gone) => Err(io::Error::other("it has hung up")),
+            _ => Ok(()),
+        }
     }
 
     /// Takes the terminal.

@@ -11,8 +11,6 @@ use crate::snapshot::{Group, Snapshot};
 /// What is known of an interpreter at the moment of a sample.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct InterpreterMoment {
-    /// Address of the `PyInterpreterState`.
-    pub(crate) interpreter: u64,
     /// The thread state that holds the GIL.
     pub(crate) gil_holder: Option<u64>,
     /// Whether garbage is being collected, by whoever holds the GIL. Never on 3.8, which does not tell by interpreter.
@@ -42,7 +40,6 @@ pub(crate) fn look<M: RemoteMemory>(
         None => None,
     };
     Ok(InterpreterMoment {
-        interpreter,
         gil_holder: gil_holder.flatten(),
         collects: collects.unwrap_or(false),
     })

@@ -95,8 +95,8 @@ pub(crate) struct Stacks<M> {
     known: Known,
     /// Whether code objects were freed since the reading before.
     freed: bool,
-    /// What each interpreter was doing in the last reading.
-    moments: Vec<InterpreterMoment>,
+    /// What each interpreter was doing in the last reading, by its address.
+    moments: FxHashMap<u64, InterpreterMoment>,
     /// Whether it is asked if they collect garbage.
     pub(crate) gc: bool,
 }
@@ -120,7 +120,7 @@ impl<M: RemoteMemory> Stacks<M> {
             unproven: Vec::new(),
             known: Known::default(),
             freed: true,
-            moments: Vec::new(),
+            moments: FxHashMap::default(),
             gc: false,
         }
     }
@@ -135,15 +135,14 @@ impl<M: RemoteMemory> Stacks<M> {
 
     /// Whether a thread held the GIL in the last reading, and whether it collected garbage.
     pub(crate) fn gil_and_gc(&self, key: &ThreadKey) -> (bool, bool) {
-        let mut moments = self.moments.iter();
-        let moment = moments.find(|moment| moment.interpreter == key.interpreter);
+        let moment = self.moments.get(&key.interpreter);
         let holds = moment.is_some_and(|moment| moment.gil_holder == Some(key.state));
         (holds, holds && moment.is_some_and(|moment| moment.collects))
     }
 
     /// Whether some interpreter collected garbage in the last reading.
     pub(crate) fn collects(&self) -> bool {
-        self.moments.iter().any(|moment| moment.collects)
+        self.moments.values().any(|moment| moment.collects)
     }
 
     /// The threads of the last reading, each with its slot.
@@ -234,14 +233,15 @@ impl<M: RemoteMemory> Stacks<M> {
                 }
             }
             self.list_interpreter(interpreter, id, threads)?;
-            self.moments.push(interpreter_lock::look(
+            let moment = interpreter_lock::look(
                 &self.memory,
                 &mut self.snapshot,
                 &self.layout,
                 self.roots,
                 interpreter,
                 self.gc,
-            )?);
+            )?;
+            self.moments.insert(interpreter, moment);
             count += 1;
             if count > MAX_LIST || ring.closes(next) {
                 return Err(ReadError::Implausible {

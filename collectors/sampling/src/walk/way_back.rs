@@ -92,7 +92,8 @@ impl<M: RemoteMemory> Walk<'_, M> {
             let direct = callee.caller == at.address || callee.through_c;
             let live =
                 callee.life != Life::Unstarted && (at.life != Life::Runs || callee.through_c);
-            if !direct || !live {
+            // Upwards only: what was torn while it was read may lead back to the foot.
+            if !direct || !live || callee.address <= at.address {
                 break;
             }
             at = callee;
