@@ -33,7 +33,7 @@ pub(super) struct RecordingArgs {
     #[arg(long)]
     blocking: bool,
 
-    /// Show garbage collection as a frame <GC>, on top of the function that it interrupts; this is the default
+    /// Show garbage collection as a frame `<GC>`, on top of the function that it interrupts; this is the default
     #[arg(long, overrides_with = "no_gc")]
     gc: bool,
 
