@@ -80,7 +80,12 @@ impl Known {
             .is_some_and(|&(low, high)| (low..=high).contains(&address))
     }
 
-    pub(crate) fn met_shim(&mut self, thread: u32, address: u64) {
+    /// Forgets where a thread has its C stack, because its number is given to another one.
+    pub(crate) fn forget_thread(&mut self, thread: u32) {
+        self.shims.remove(&thread);
+    }
+
+    fn met_shim(&mut self, thread: u32, address: u64) {
         let (low, high) = self.shims.entry(thread).or_insert((address, address));
         (*low, *high) = ((*low).min(address), (*high).max(address));
     }
@@ -90,7 +95,7 @@ impl Known {
         self.resumed_from_c.contains(&frame)
     }
 
-    pub(crate) fn met_generator_on_c(&mut self, frame: u64) {
+    fn met_generator_on_c(&mut self, frame: u64) {
         if self.resumed_from_c.len() > LIMIT {
             self.resumed_from_c.clear();
         }
@@ -113,12 +118,19 @@ impl Known {
         self.chunks.entry(older).or_default().1 = chunk;
     }
 
-    /// Remembers a stack that was found whole.
-    pub(crate) fn learn(&mut self, frames: &[RawFrame]) {
+    /// Remembers the stack of a thread, which was found whole. Of others nothing is remembered: what one torn reading
+    /// takes for the thread's C stack would mislead all that follow.
+    pub(crate) fn learn(&mut self, thread: u32, frames: &[RawFrame]) {
         if self.callers.len() > LIMIT {
             self.callers.clear();
             self.last_callers.clear();
             self.calls.clear();
+        }
+        for frame in frames.iter().filter(|frame| frame.shim != 0) {
+            self.met_shim(thread, frame.shim);
+            if frame.place == Place::Heap {
+                self.met_generator_on_c(frame.address);
+            }
         }
         for pair in frames.windows(2) {
             let [callee, caller] = pair else { continue };

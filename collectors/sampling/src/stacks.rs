@@ -317,6 +317,8 @@ impl<M: RemoteMemory> Stacks<M> {
             return;
         }
         self.serials += 1;
+        self.known
+            .forget_thread(u32::try_from(slot).unwrap_or(u32::MAX));
         if self.free.last() == Some(&slot) {
             self.free.pop();
         }
@@ -425,7 +427,8 @@ impl<M: RemoteMemory> Stacks<M> {
             thread.complete = fitting && thread.end == End::Foot && !generator_at_foot;
             thread.settled = thread.complete && !disturbed;
             if thread.settled {
-                self.known.learn(&thread.raw);
+                let number = u32::try_from(slot).unwrap_or(u32::MAX);
+                self.known.learn(number, &thread.raw);
             }
             impossible += u64::from(!thread.settled);
         }

@@ -276,6 +276,12 @@ impl Layout {
         self.frame.shim_owner == u8::MAX
     }
 
+    /// Whether a frame with this `owner` is one of the interpreter's own. There are at most two kinds of them; any higher
+    /// number is not the owner of a frame.
+    pub(crate) fn is_shim(&self, owner: u8) -> bool {
+        (self.frame.shim_owner..=self.frame.shim_owner.saturating_add(1)).contains(&owner)
+    }
+
     /// What tells whether a frame executes. The fields lie in fixed distance from the instruction.
     pub(crate) fn activity(&self) -> Activity {
         match self.frame.instruction {

@@ -65,6 +65,8 @@ pub(crate) struct RawFrame {
     pub(crate) place: Place,
     /// Who called it may not be told by its bytes the next time, so it is worth remembering.
     pub(crate) learnable: bool,
+    /// The shim between it and its caller; 0 where there is none, or where it was not met.
+    pub(crate) shim: u64,
 }
 
 /// What earlier samples taught, which is taken only where this one confirms it.
@@ -210,10 +212,7 @@ impl<M: RemoteMemory> Walk<'_, M> {
             {
                 // It was called from C code.
                 last.learnable = true;
-                self.known.met_shim(self.thread, address);
-                if last.place == Place::Heap {
-                    self.known.met_generator_on_c(last.address);
-                }
+                last.shim = address;
             }
             frames.extend(step.frame);
             if step.foot {
@@ -308,6 +307,7 @@ impl<M: RemoteMemory> Walk<'_, M> {
             at,
             place,
             learnable: !matches!(place, Place::DataStack { first: false, .. }),
+            shim: 0,
         });
         let Some(owner) = layout.frame.owner else {
             // A frame object that does not execute keeps `f_back` only while it waits for the next call of its
@@ -325,7 +325,7 @@ impl<M: RemoteMemory> Walk<'_, M> {
             });
         };
         let owner = bytes.u8_at(owner).ok_or(fault)?;
-        if owner >= layout.frame.shim_owner {
+        if layout.is_shim(owner) {
             let foot = base.map_or(previous == 0, |base| base == address);
             return Ok(Step {
                 frame: None,

@@ -110,7 +110,7 @@ impl<M: RemoteMemory> Walk<'_, M> {
             _ => return None,
         }
         let owner = owner??;
-        if owner >= layout.frame.shim_owner {
+        if layout.is_shim(owner) {
             return None;
         }
         told.through_c |= owner != OWNED_BY_THREAD && self.known.is_resumed_from_c(address);
@@ -158,7 +158,7 @@ impl<M: RemoteMemory> Walk<'_, M> {
         let bytes = self.snapshot.get(Region { address, length })?;
         let owner = layout.frame.owner.and_then(|offset| bytes.u8_at(offset))?;
         let previous = bytes.u64_at(layout.frame.previous)?;
-        (owner >= layout.frame.shim_owner && previous != 0).then_some(previous)
+        (layout.is_shim(owner) && previous != 0).then_some(previous)
     }
 }
 
