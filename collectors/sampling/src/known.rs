@@ -19,8 +19,8 @@ const LIMIT: usize = 1 << 16;
 pub(crate) struct Known {
     /// By the address of a frame and its code, the frame before it.
     callers: FxHashMap<(u64, u64), u64>,
-    /// Which code object was seen to be called by which: callee and caller.
-    calls: FxHashSet<(u64, u64)>,
+    /// By code object, those that were seen to call it.
+    calls: FxHashMap<u64, FxHashSet<u64>>,
     /// By the address of a frame, the one before it when it was last seen.
     last_callers: FxHashMap<u64, u64>,
     /// By the address of a chunk of a data stack: the older one before it, and the newer one behind it.
@@ -45,9 +45,9 @@ impl Known {
         self.callers.get(&(frame, code)).copied()
     }
 
-    /// Whether one code object was seen to call another.
-    pub(crate) fn has_called(&self, caller: u64, callee: u64) -> bool {
-        self.calls.contains(&(callee, caller))
+    /// Whether one code object was seen to call another; `None` if that one was never seen to be called.
+    pub(crate) fn has_called(&self, caller: u64, callee: u64) -> Option<bool> {
+        Some(self.calls.get(&callee)?.contains(&caller))
     }
 
     /// The frame before the one at this address, whatever that executed.
@@ -140,7 +140,10 @@ impl Known {
             self.callers
                 .insert((callee.address, callee.code), caller.address);
             self.last_callers.insert(callee.address, caller.address);
-            self.calls.insert((callee.code, caller.code));
+            self.calls
+                .entry(callee.code)
+                .or_default()
+                .insert(caller.code);
         }
     }
 }

@@ -13,10 +13,14 @@ use std::ops::Bound;
 
 use crate::memory::{ReadError, Region, RemoteMemory};
 
-/// A region that was not used for this many samples is no longer planned. Code that alternates between
-/// a few generators comes back to each of them within fewer, and a stale region costs a tenth of a
-/// microsecond a sample.
+/// A region that was not used for this many samples may be forgotten. Code that alternates between a few generators comes
+/// back to each of them within fewer.
 const FORGET_AFTER: u64 = 16;
+
+/// Of the regions that may be forgotten this many stay, those that were used last, and one more for every two that are in
+/// use: to read one costs a tenth of a microsecond, to miss one a call of its own, and then it is later
+/// than all the rest.
+const STALE_KEPT: usize = 8;
 
 /// A region that was unmapped is read last for this many samples.
 const STAYS_DOUBTFUL: u64 = 512;
@@ -312,7 +316,19 @@ impl Snapshot {
         let sample = self.sample;
         // What may come back costs nothing while it is away.
         let stays = |slot: &Slot| slot.used >= oldest || slot.doubtful >= sample;
-        self.slots.retain(stays);
+        let mut stale: Vec<u64> = self
+            .slots
+            .iter()
+            .filter(|slot| !stays(slot))
+            .map(|slot| slot.used)
+            .collect();
+        let kept = STALE_KEPT + (before - stale.len()) / 2;
+        let mut since = 0;
+        if stale.len() > kept {
+            let (_, &mut last, _) = stale.select_nth_unstable_by(kept, |a, b| b.cmp(a));
+            since = last + 1;
+        }
+        self.slots.retain(|slot| stays(slot) || slot.used >= since);
         self.unsorted |= self.slots.len() != before;
     }
 

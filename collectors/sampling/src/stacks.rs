@@ -22,7 +22,7 @@ use crate::snapshot::{Group, Snapshot};
 use crate::walk::{At, End, Learnt, Place, RawFrame, walk};
 
 /// How often a moment is read again while a stack is impossible.
-const REPAIRS: u32 = 3;
+const REPAIRS: u32 = 8;
 /// A code object that is read for the first time is read after the frame that executes it. No program
 /// frees one, compiles another and puts it in its place within this time.
 const UNDISTURBED: Duration = Duration::from_micros(100);

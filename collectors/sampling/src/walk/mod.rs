@@ -227,7 +227,7 @@ impl<M: RemoteMemory> Walk<'_, M> {
             if step.frame.is_some()
                 && (!step.linked
                     || (self.known.may_be_shim(self.thread, address)
-                        && !self.shim_holds(frames, address)))
+                        && !self.shim_holds(frames, address)?))
             {
                 if let Some(caller) = self.way_back(frames) {
                     address = caller;
@@ -262,7 +262,8 @@ impl<M: RemoteMemory> Walk<'_, M> {
         };
         let chain = self.executing_chain(current.address);
         let below = chain.iter().rev().nth(1);
-        if !below.is_some_and(|caller| self.may_have_called(*caller, &current)) {
+        if !below.is_some_and(|caller| self.has_called_before(*caller, current.code) == Some(true))
+        {
             return impossible;
         }
         frames.clear();

@@ -87,6 +87,11 @@ impl<M: RemoteMemory> Walk<'_, M> {
                 None => break,
             }
         }
+        if self.ask(stated.after).is_none()
+            && let Some(newest) = self.newest_from_the_foot()
+        {
+            return newest;
+        }
         stated.after
     }
 
@@ -98,7 +103,7 @@ impl<M: RemoteMemory> Walk<'_, M> {
         for _ in 0..SETTLING_STEPS {
             let through_c = at.through_c;
             let Some(caller) = self.caller_of(at).and_then(|caller| self.ask(caller)) else {
-                break;
+                return self.stayed_below(at, stated).unwrap_or(generator.address);
             };
             if caller.stacked {
                 let before = stated.before;
@@ -115,6 +120,15 @@ impl<M: RemoteMemory> Walk<'_, M> {
             at = caller;
         }
         generator.address
+    }
+
+    /// The frame on the data stack that ran before a generator of which nothing tells who resumed it, if it was the newest
+    /// one there still, and it is others that were seen to resume that generator.
+    fn stayed_below(&mut self, generator: Told, stated: Stated) -> Option<u64> {
+        let newest = self.newest_from_the_foot()?;
+        let code = self.code_of(generator.address)?;
+        let resumed = self.has_called_before(newest, code);
+        (newest == stated.before && resumed == Some(false)).then_some(newest)
     }
 
     /// The generator that the thread state had, if it runs on this frame, be it through others.

@@ -126,7 +126,7 @@ impl<M: RemoteMemory> Walk<'_, M> {
         } else if previous == 0 {
             told.life = Life::Gone;
         }
-        if let Some(caller) = self.below_shim(previous) {
+        if let Some(caller) = self.below_shim(previous).filter(|caller| *caller != 0) {
             told.caller = caller;
             told.through_c = true;
             // A shim is copied later than the data stack, and another call may have put its own there by then.
@@ -151,14 +151,14 @@ impl<M: RemoteMemory> Walk<'_, M> {
         (owner == OWNED_BY_THREAD).then(|| address.wrapping_add(size))
     }
 
-    /// The frame below a shim, if there is one at an address.
+    /// The frame below a shim, if there is a shim at an address; 0 is below that at the foot of a thread.
     pub(super) fn below_shim(&mut self, address: u64) -> Option<u64> {
         let layout = self.layout;
         let length = self.frame_length();
         let bytes = self.snapshot.get(Region { address, length })?;
         let owner = layout.frame.owner.and_then(|offset| bytes.u8_at(offset))?;
         let previous = bytes.u64_at(layout.frame.previous)?;
-        (layout.is_shim(owner) && previous != 0).then_some(previous)
+        layout.is_shim(owner).then_some(previous)
     }
 }
 

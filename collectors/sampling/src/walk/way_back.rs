@@ -5,7 +5,7 @@
 
 use rustc_hash::FxHashMap;
 
-use crate::memory::{Fields, Region, RemoteMemory};
+use crate::memory::{Fields, ReadError, Region, RemoteMemory};
 
 use super::data_stack::CHUNK_HEADER;
 use super::told::{Life, Told};
@@ -36,26 +36,25 @@ impl<M: RemoteMemory> Walk<'_, M> {
 
     /// Whether a shim still leads from the last of these frames to one that may have called it. It lies on the C stack, is
     /// copied later than the data stack, and another call may have put its own there by then.
-    pub(super) fn shim_holds(&mut self, frames: &[RawFrame], shim: u64) -> bool {
+    pub(super) fn shim_holds(&mut self, frames: &[RawFrame], shim: u64) -> Result<bool, ReadError> {
         let length = self.frame_length();
-        let address = shim;
-        if self.snapshot.get(Region { address, length }).is_none() {
-            // Never read: it will be now.
-            return true;
-        }
+        self.fetch_heap(Region {
+            address: shim,
+            length,
+        })?;
         let (Some(last), Some(caller)) = (frames.last(), self.below_shim(shim)) else {
-            return false;
+            return Ok(false);
         };
         let Some(told) = self.ask(caller) else {
             // The shim at the foot, or a frame that is read later.
-            return true;
+            return Ok(true);
         };
-        match last.place {
+        Ok(match last.place {
             Place::DataStack { first: false, .. } => {
                 !told.stacked || told.end.is_none_or(|end| end == last.address)
             }
             _ => told.life != Life::Gone && (!told.stacked || self.is_below(caller)),
-        }
+        })
     }
 
     /// Whether a frame on the data stack is one of this thread, and lies below all that the walk has met there. What was
@@ -76,13 +75,29 @@ impl<M: RemoteMemory> Walk<'_, M> {
         let known = self.remembered_caller(last);
         if self.layout.frame.owner.is_some() {
             // A generator of a few dozen nanoseconds may never have been met while it ran.
-            let generator = last.place == Place::Heap;
-            return known.or_else(|| {
-                let newest = generator.then(|| self.newest_from_the_foot())??;
-                self.is_below(newest).then_some(newest)
+            return known.or_else(|| match (last.place, self.lowest) {
+                (Place::Heap, None) => {
+                    let newest = self.newest_from_the_foot()?;
+                    let credible = self.has_called_before(newest, last.code) != Some(false);
+                    (credible && self.is_below(newest)).then_some(newest)
+                }
+                (_, lowest) => self.neighbour_of(lowest?),
             });
         }
         known
+    }
+
+    /// The frame that lies right below one on the data stack, found from the foot of its chunk on.
+    fn neighbour_of(&mut self, frame: u64) -> Option<u64> {
+        let mut at = self.chunk?.foot();
+        while at < frame {
+            let end = self.end_of(at)?;
+            if end == frame {
+                return Some(at);
+            }
+            at = end;
+        }
+        None
     }
 
     /// The newest frame of the newest chunk that executes by its own bytes and those of all below it.
@@ -123,14 +138,18 @@ impl<M: RemoteMemory> Walk<'_, M> {
         chain
     }
 
-    /// Whether a frame object executes a function that was seen to call that of another one.
-    pub(super) fn may_have_called(&mut self, caller: u64, callee: &RawFrame) -> bool {
-        let region = Region {
-            address: caller.wrapping_add(self.layout.frame.code),
-            length: 8,
-        };
-        let code = self.snapshot.get(region).and_then(|bytes| bytes.u64_at(0));
-        code.is_some_and(|code| self.known.has_called(code, callee.code))
+    /// Whether a frame executes a function that was seen to call this code object; `None` if that was never seen to be
+    /// called.
+    pub(super) fn has_called_before(&mut self, caller: u64, callee: u64) -> Option<bool> {
+        let code = self.code_of(caller)?;
+        self.known.has_called(code, callee)
+    }
+
+    /// The code object that a frame executes.
+    pub(super) fn code_of(&mut self, frame: u64) -> Option<u64> {
+        let address = frame.wrapping_add(self.layout.frame.code);
+        let region = Region { address, length: 8 };
+        Some(self.snapshot.get(region)?.u64_at(0)? & !7)
     }
 
     /// Who called a frame, as earlier samples know it, if that caller executes, and lies right below what lies on the
