@@ -29,8 +29,16 @@ pub(crate) struct Known {
     resumed_from_c: FxHashSet<u64>,
     /// Which of two moments was taken last where nothing tells which one was meant.
     later: bool,
-    /// By thread, the lowest and the highest address of a shim.
-    shims: FxHashMap<u32, (u64, u64)>,
+    threads: FxHashMap<u32, KnownThread>,
+}
+
+/// Where a thread has its stacks.
+#[derive(Debug, Default)]
+struct KnownThread {
+    /// The lowest and the highest address of a shim, and so of its C stack.
+    shims: Option<(u64, u64)>,
+    /// The oldest chunk of its data stack.
+    first_chunk: Option<u64>,
 }
 
 impl Known {
@@ -75,19 +83,30 @@ impl Known {
 
     /// Whether an address lies between two shims of the thread, and so on its C stack.
     pub(crate) fn may_be_shim(&self, thread: u32, address: u64) -> bool {
-        self.shims
+        self.threads
             .get(&thread)
-            .is_some_and(|&(low, high)| (low..=high).contains(&address))
+            .and_then(|thread| thread.shims)
+            .is_some_and(|(low, high)| (low..=high).contains(&address))
     }
 
-    /// Forgets where a thread has its C stack, because its number is given to another one.
+    /// Forgets where a thread has its stacks, because its number is given to another one.
     pub(crate) fn forget_thread(&mut self, thread: u32) {
-        self.shims.remove(&thread);
+        self.threads.remove(&thread);
+    }
+
+    /// The oldest chunk of a thread's data stack.
+    pub(crate) fn first_chunk(&self, thread: u32) -> Option<u64> {
+        self.threads.get(&thread)?.first_chunk
+    }
+
+    pub(crate) fn met_first_chunk(&mut self, thread: u32, chunk: u64) {
+        self.threads.entry(thread).or_default().first_chunk = Some(chunk);
     }
 
     fn met_shim(&mut self, thread: u32, address: u64) {
-        let (low, high) = self.shims.entry(thread).or_insert((address, address));
-        (*low, *high) = ((*low).min(address), (*high).max(address));
+        let shims = &mut self.threads.entry(thread).or_default().shims;
+        let (low, high) = shims.unwrap_or((address, address));
+        *shims = Some((low.min(address), high.max(address)));
     }
 
     /// Whether the generator whose frame is at this address was resumed by C code when that was last told.

@@ -127,11 +127,13 @@ impl<M: RemoteMemory> Walk<'_, M> {
         let previous = self.chunk.map_or(older, |chunk| chunk.previous);
         let around = self.known.chunk_around(frame).unwrap_or(0);
         for chunk in [around, newer, previous] {
-            if chunk != 0 && !self.snapshot.is_missing(chunk) {
-                let chunk = self.read_chunk(chunk, None)?;
-                if chunk.holds(frame) {
-                    return Ok(chunk);
-                }
+            if chunk == 0 || self.snapshot.is_missing(chunk) {
+                continue;
+            }
+            match self.read_chunk(chunk, None) {
+                Ok(chunk) if chunk.holds(frame) => return Ok(chunk),
+                Ok(_) | Err(ReadError::Fault(_)) => {}
+                Err(error) => return Err(error),
             }
         }
         // A generator, on whatever is the newest that is left.
@@ -190,6 +192,9 @@ impl<M: RemoteMemory> Walk<'_, M> {
             return Err(implausible);
         }
         self.known.met_chunk(address, previous);
+        if previous == 0 {
+            self.known.met_first_chunk(self.thread, address);
+        }
         if live_top.is_some() {
             self.snapshot.regroup(address, Group::Newest(self.thread));
         }

@@ -87,12 +87,11 @@ impl<M: RemoteMemory> Walk<'_, M> {
                 None => break,
             }
         }
-        if self.ask(stated.after).is_none()
-            && let Some(newest) = self.newest_from_the_foot()
-        {
-            return newest;
+        if self.ask(stated.after).is_some() {
+            return stated.after;
         }
-        stated.after
+        // It is gone, and its chunk may be gone with it.
+        self.newest_of_all().unwrap_or(stated.after)
     }
 
     /// What ran where the thread state has a generator: that, unless whoever resumed it says that it ran itself, or

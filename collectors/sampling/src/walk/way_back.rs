@@ -27,11 +27,13 @@ impl<M: RemoteMemory> Walk<'_, M> {
         beside.then_some(caller)
     }
 
-    /// Who called what lay in a chunk that is gone: the frame at whose end the chunk was begun.
-    pub(super) fn caller_of_lost(&self, frame: u64) -> Option<u64> {
-        let chunk = self.known.chunk_around(frame)?;
-        let lost = self.snapshot.is_missing(chunk);
-        lost.then(|| self.known.caller_at(chunk + CHUNK_HEADER))?
+    /// Who called what lies in a chunk that was not read, because it is gone or was not there when this sample was
+    /// planned: the frame at whose end the chunk was begun.
+    pub(super) fn caller_of_lost(&mut self, frame: u64) -> Option<u64> {
+        let address = self.known.chunk_around(frame)?;
+        let length = CHUNK_HEADER as usize;
+        let lost = self.snapshot.get(Region { address, length }).is_none();
+        lost.then(|| self.known.caller_at(address + CHUNK_HEADER))?
     }
 
     /// Whether a shim still leads from the last of these frames to one that may have called it. It lies on the C stack, is
@@ -98,6 +100,16 @@ impl<M: RemoteMemory> Walk<'_, M> {
             at = end;
         }
         None
+    }
+
+    /// The newest frame that executes by its own bytes and those of all below it, from the foot of the thread on, as far
+    /// as its oldest chunk is at hand.
+    pub(super) fn newest_of_all(&mut self) -> Option<u64> {
+        let address = self.known.first_chunk(self.thread)?;
+        let length = CHUNK_HEADER as usize;
+        self.snapshot.get(Region { address, length })?;
+        self.chunk = Some(self.read_chunk(address, None).ok()?);
+        self.newest_from_the_foot()
     }
 
     /// The newest frame of the newest chunk that executes by its own bytes and those of all below it.
