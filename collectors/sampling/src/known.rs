@@ -30,6 +30,10 @@ pub(crate) struct Known {
     /// Which of two moments was taken last where nothing tells which one was meant.
     later: bool,
     threads: FxHashMap<u32, KnownThread>,
+    /// Addresses of what may be code objects that no walk has ended at.
+    strangers: FxHashSet<u64>,
+    /// The one that was met last, if nobody has looked at it.
+    stranger: Option<u64>,
 }
 
 /// Where a thread has its stacks.
@@ -119,6 +123,21 @@ impl Known {
             self.resumed_from_c.clear();
         }
         self.resumed_from_c.insert(frame);
+    }
+
+    /// Something executes what may be a code object, which is not known yet. A function that runs for a few dozen
+    /// nanoseconds may never be the current one in a sample, and so never be proven: it is worth a look, once.
+    pub(crate) fn met_stranger(&mut self, code: u64) {
+        if self.strangers.len() > LIMIT {
+            self.strangers.clear();
+        }
+        if self.strangers.insert(code) {
+            self.stranger = Some(code);
+        }
+    }
+
+    pub(crate) fn take_stranger(&mut self) -> Option<u64> {
+        self.stranger.take()
     }
 
     /// The chunk before one, and the one that was begun behind it; 0 where none is known.

@@ -175,6 +175,7 @@ impl<M: RemoteMemory> Stacks<M> {
                         && !last_attempt;
                     let truncated = self.judge(disturbed);
                     if truncated == 0 || last_attempt {
+                        self.look_at_stranger()?;
                         self.retire();
                         return Ok(Reading {
                             repaired,
@@ -407,6 +408,17 @@ impl<M: RemoteMemory> Stacks<M> {
             &self.unproven,
             self.stamp,
         )
+    }
+
+    /// Learns a code object that no stack of this reading has, for the next one.
+    fn look_at_stranger(&mut self) -> Result<(), ReadError> {
+        let Some(code) = self.known.take_stranger() else {
+            return Ok(());
+        };
+        let (memory, snapshot) = (&self.memory, &mut self.snapshot);
+        self.codes
+            .prove(memory, snapshot, &self.layout, &[code], self.stamp)
+            .map(|_| ())
     }
 
     /// Settles the threads whose stack is possible, and gives the number of the others.

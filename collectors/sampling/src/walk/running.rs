@@ -69,7 +69,9 @@ impl<M: RemoteMemory> Walk<'_, M> {
                     };
                 }
                 // Else these are the bytes of what lay there before.
-                Life::Unstarted if at == stated.before => return at,
+                Life::Unstarted if at == stated.before && !self.called_by_running(told) => {
+                    return at;
+                }
                 Life::Waits => {
                     if let Some(generator) = self.generator_on(told, stated.before) {
                         return generator;
@@ -92,6 +94,12 @@ impl<M: RemoteMemory> Walk<'_, M> {
         }
         // It is gone, and its chunk may be gone with it.
         self.newest_of_all().unwrap_or(stated.after)
+    }
+
+    /// Whether the frame that called this one says that it runs itself.
+    fn called_by_running(&mut self, told: Told) -> bool {
+        self.ask(told.caller)
+            .is_some_and(|caller| caller.life == Life::Runs)
     }
 
     /// What ran where the thread state has a generator: that, unless whoever resumed it says that it ran itself, or
@@ -255,13 +263,18 @@ impl<M: RemoteMemory> Walk<'_, M> {
         [end, newer, chunk.foot()].into_iter().find_map(|address| {
             let callee = self.ask(address)?;
             let behind = callee.through_c && callee.caller == 0 && address == end;
-            // What executes no code object that was met before may be what was left there by something else.
-            if !callee.stacked || callee.life == Life::Gone || callee.end.is_none() {
+            if !callee.stacked || callee.life == Life::Gone {
                 return None;
             }
             let called = behind
                 || callee.caller == below.address
                 || self.generator_on(below, callee.caller).is_some();
+            if called && callee.end.is_none() {
+                // What executes no code object that was met before may be what was left there by something else.
+                let code = self.code_of(address)?;
+                self.known.met_stranger(code);
+                return None;
+            }
             called.then_some(callee)
         })
     }
