@@ -6,9 +6,8 @@ use py_spy::config::LineNo;
 use pystrobe_profile::{Function, Thread};
 
 use crate::attach_error::AttachError;
-use crate::layout::GilPlace;
 use crate::legacy::{self, LegacySampler};
-use crate::memory::{Fields, ReadError, RemoteMemory};
+use crate::memory::{ReadError, RemoteMemory};
 use crate::process;
 use crate::recording::stacks;
 use crate::stacks::{Stacks, ThreadStack as Stack};
@@ -123,7 +122,7 @@ fn describe<M: RemoteMemory>(
         ident: key.ident,
         interpreter: stack.interpreter_id,
     };
-    let state = if gil_holder(stacks, key.interpreter) == Some(key.state) {
+    let state = if stacks.gil_and_gc(&key).0 {
         ThreadState::HasGil
     } else if native_id.is_some_and(|id| process::thread_runs(pid, id)) {
         ThreadState::Running
@@ -144,28 +143,6 @@ fn describe<M: RemoteMemory>(
         frames: frames.collect(),
         truncated: !stack.complete,
     }
-}
-
-/// The thread state that holds the lock of an interpreter, where one does.
-fn gil_holder<M: RemoteMemory>(stacks: &Stacks<M>, interpreter: u64) -> Option<u64> {
-    let gil = stacks.layout.gil;
-    let address = match gil.place {
-        GilPlace::Runtime(offset) => stacks.runtime()?.checked_add(offset)?,
-        GilPlace::Interpreter(offset) => stacks
-            .memory
-            .read_u64(interpreter.checked_add(offset)?)
-            .ok()?,
-    };
-    let locked = stacks
-        .memory
-        .read_vec(address.checked_add(gil.locked)?, 4)
-        .ok()?
-        .i32_at(0)?;
-    let holder = stacks
-        .memory
-        .read_u64(address.checked_add(gil.last_holder)?)
-        .ok()?;
-    (locked == 1).then_some(holder)
 }
 
 fn legacy_stack(pid: u32, trace: &py_spy::StackTrace) -> ThreadStack {

@@ -8,11 +8,21 @@ use crate::layout::{GilPlace, Layout};
 use crate::memory::{Fields, ReadError, Region, RemoteMemory};
 use crate::snapshot::{Group, Snapshot};
 
+/// Who holds an interpreter's lock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Gil {
+    /// The thread with this state.
+    Held(u64),
+    /// Nobody.
+    Free,
+    /// Where the lock is is not known, or the build has none.
+    Unknown,
+}
+
 /// What is known of an interpreter at the moment of a sample.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct InterpreterMoment {
-    /// The thread state that holds the GIL.
-    pub(crate) gil_holder: Option<u64>,
+    pub(crate) gil: Gil,
     /// Whether garbage is being collected, by whoever holds the GIL. Never on 3.8, which does not tell by interpreter.
     pub(crate) collects: bool,
 }
@@ -30,7 +40,7 @@ pub(crate) fn look<M: RemoteMemory>(
     interpreter: u64,
     gc: bool,
 ) -> Result<InterpreterMoment, ReadError> {
-    let gil_holder = tolerated(gil_holder(memory, snapshot, layout, roots, interpreter))?;
+    let gil = tolerated(gil(memory, snapshot, layout, roots, interpreter))?;
     let collects = match layout.interpreter.gc_collecting.filter(|_| gc) {
         Some(offset) => tolerated(collecting(
             memory,
@@ -40,23 +50,27 @@ pub(crate) fn look<M: RemoteMemory>(
         None => None,
     };
     Ok(InterpreterMoment {
-        gil_holder: gil_holder.flatten(),
+        gil: gil.unwrap_or(Gil::Unknown),
         collects: collects.unwrap_or(false),
     })
 }
 
-fn gil_holder<M: RemoteMemory>(
+fn gil<M: RemoteMemory>(
     memory: &M,
     snapshot: &mut Snapshot,
     layout: &Layout,
     roots: Roots,
     interpreter: u64,
-) -> Result<Option<u64>, ReadError> {
+) -> Result<Gil, ReadError> {
+    if layout.thread_local_bytecode.is_some() {
+        // Free-threaded: the lock is there, and nobody takes it.
+        return Ok(Gil::Unknown);
+    }
     let gil = layout.gil;
     let lock = match (gil.place, roots) {
         (GilPlace::Runtime(offset), Roots::Runtime(runtime)) => runtime.wrapping_add(offset),
         // Where the runtime was not found, nothing leads to its lock.
-        (GilPlace::Runtime(_), Roots::Interpreter(_)) => return Ok(None),
+        (GilPlace::Runtime(_), Roots::Interpreter(_)) => return Ok(Gil::Unknown),
         (GilPlace::Interpreter(offset), _) => {
             let address = interpreter.wrapping_add(offset);
             let region = Region { address, length: 8 };
@@ -65,7 +79,7 @@ fn gil_holder<M: RemoteMemory>(
         }
     };
     if lock == 0 {
-        return Ok(None);
+        return Ok(Gil::Unknown);
     }
     let first = gil.locked.min(gil.last_holder);
     let end = (gil.locked + 4).max(gil.last_holder + 8);
@@ -76,7 +90,12 @@ fn gil_holder<M: RemoteMemory>(
     let bytes = snapshot.get_or_fetch(memory, region, region, Group::Root)?;
     let locked = bytes.i32_at(gil.locked - first);
     let holder = bytes.u64_at(gil.last_holder - first);
-    Ok(holder.filter(|_| locked == Some(1)))
+    Ok(match (locked, holder) {
+        (Some(1), Some(holder)) => Gil::Held(holder),
+        (Some(0), _) => Gil::Free,
+        // -1: not made yet.
+        _ => Gil::Unknown,
+    })
 }
 
 fn collecting<M: RemoteMemory>(

@@ -13,22 +13,26 @@ use crate::walk::{CHUNK_HEADER, Place, RawFrame, USUAL_CHUNK};
 
 /// More frames than this are not remembered.
 const LIMIT: usize = 1 << 16;
+/// Bytes that the processor's caches keep together.
+const LINE: u64 = 64;
+/// One call in so many, and fewer, are dubious.
+const RARELY: u64 = 64;
 
 /// See the module's documentation.
 #[derive(Debug, Default)]
 pub(crate) struct Known {
     /// By the address of a frame and its code, the frame before it.
     callers: FxHashMap<(u64, u64), u64>,
-    /// By code object, those that were seen to call it.
-    calls: FxHashMap<u64, FxHashSet<u64>>,
+    /// By code object, those that were seen to call it, and in how many samples.
+    calls: FxHashMap<u64, FxHashMap<u64, u64>>,
     /// By the address of a frame, the one before it when it was last seen.
     last_callers: FxHashMap<u64, u64>,
     /// By the address of a chunk of a data stack: the older one before it, and the newer one behind it.
     chunks: BTreeMap<u64, (u64, u64)>,
     /// Generators that C code resumed.
     resumed_from_c: FxHashSet<u64>,
-    /// Which of two moments was taken last where nothing tells which one was meant.
-    later: bool,
+    /// How often nothing told which of two or three was meant.
+    turns: u32,
     threads: FxHashMap<u32, KnownThread>,
     /// Addresses of what may be code objects that no walk has ended at.
     strangers: FxHashSet<u64>,
@@ -46,10 +50,16 @@ struct KnownThread {
 }
 
 impl Known {
-    /// Takes the earlier and the later of two moments in turn.
+    /// Every other time: nothing tells which of two is meant.
     pub(crate) fn take_turns(&mut self) -> bool {
-        self.later = !self.later;
-        self.later
+        self.turns = self.turns.wrapping_add(1);
+        self.turns.is_multiple_of(2)
+    }
+
+    /// Every third time.
+    pub(crate) fn is_third_turn(&mut self) -> bool {
+        self.turns = self.turns.wrapping_add(1);
+        self.turns.is_multiple_of(3)
     }
 
     /// The frame before `frame` when it was last seen executing this code.
@@ -59,7 +69,7 @@ impl Known {
 
     /// Whether one code object was seen to call another; `None` if that one was never seen to be called.
     pub(crate) fn has_called(&self, caller: u64, callee: u64) -> Option<bool> {
-        Some(self.calls.get(&callee)?.contains(&caller))
+        Some(self.calls.get(&callee)?.contains_key(&caller))
     }
 
     /// The frame before the one at this address, whatever that executed.
@@ -156,6 +166,22 @@ impl Known {
         self.chunks.entry(older).or_default().1 = chunk;
     }
 
+    /// Whether a generator of this stack calls something which it calls so rarely that the reading is the likelier cause:
+    /// the two words of a frame that say so may lie on two lines of the cache, and be of two calls.
+    pub(crate) fn is_dubious(&mut self, frames: &[RawFrame]) -> bool {
+        frames.windows(2).any(|pair| {
+            let [callee, caller] = pair else { return false };
+            if caller.place != Place::Heap || (callee.address + 8) % LINE != 0 {
+                return false;
+            }
+            let callers = self.calls.entry(callee.code).or_default();
+            let total: u64 = callers.values().sum();
+            let seen = callers.entry(caller.code).or_default();
+            *seen += 1;
+            *seen * RARELY < total + RARELY
+        })
+    }
+
     /// Remembers the stack of a thread, which was found whole. Of others nothing is remembered: what one torn reading
     /// takes for the thread's C stack would mislead all that follow.
     pub(crate) fn learn(&mut self, thread: u32, frames: &[RawFrame]) {
@@ -178,10 +204,12 @@ impl Known {
             self.callers
                 .insert((callee.address, callee.code), caller.address);
             self.last_callers.insert(callee.address, caller.address);
-            self.calls
+            *self
+                .calls
                 .entry(callee.code)
                 .or_default()
-                .insert(caller.code);
+                .entry(caller.code)
+                .or_default() += 1;
         }
     }
 }

@@ -4,8 +4,8 @@
 //! for and was not planned is fetched at once, by a call of its own, and planned from then on; one that
 //! nobody asked for in a while is forgotten. Bytes never outlive the sample they were read for.
 //!
-//! Regions are read in the order of their [`Group`], because each is copied at a moment of its own: a
-//! thread's state first and its frames right behind it, so that little can move in between, and what
+//! Regions are read in the order of their [`Group`], because each is copied at a moment of its own: of each thread first
+//! what decides which frame runs, its state and its other frames right behind it, so that little can move in between, and what
 //! proves that code objects are still the same ones last, because it must hold for all frames before it.
 
 use std::collections::BTreeMap;
@@ -31,12 +31,11 @@ const MAX_BYTES: usize = 1 << 28;
 /// When in the call a region is read, earliest first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Group {
-    /// The state of a thread, by the thread's number.
-    Thread(u32),
-    /// The newest chunk of its data stack.
+    /// The newest chunk of the data stack of a thread, by the thread's number. Before the thread's state: what has been read
+    /// already makes the target wait at its next store there, and so is caught where it stores most.
     Newest(u32),
-    /// What its state says of its current frame, once more.
-    Again(u32),
+    /// The state of the thread.
+    Thread(u32),
     /// Its other frames: older chunks of its data stack, and frames that live elsewhere.
     Stack(u32),
     /// What identifies a code object.
@@ -46,15 +45,14 @@ pub(crate) enum Group {
 }
 
 impl Group {
-    /// Sorts a thread's frames right behind its state.
+    /// Keeps together what belongs to a thread.
     fn order(self) -> (u32, u8) {
         match self {
-            Self::Thread(thread) => (thread, 0),
-            Self::Newest(thread) => (thread, 1),
-            Self::Again(thread) => (thread, 2),
-            Self::Stack(thread) => (thread, 3),
-            Self::Code => (u32::MAX, 4),
-            Self::Root => (u32::MAX, 5),
+            Self::Newest(thread) => (thread, 0),
+            Self::Thread(thread) => (thread, 1),
+            Self::Stack(thread) => (thread, 2),
+            Self::Code => (u32::MAX, 3),
+            Self::Root => (u32::MAX, 4),
         }
     }
 }
@@ -156,21 +154,6 @@ impl Snapshot {
         of_group.map(|slot| slot.region.address).collect()
     }
 
-    /// From the next sample on, a region is read.
-    pub(crate) fn foresee(&mut self, region: Region, group: Group) {
-        if !self.by_address.contains_key(&region.address) {
-            self.plan(region, group, None);
-        }
-    }
-
-    /// From the next sample on, a region is read up to this length.
-    pub(crate) fn lengthen(&mut self, start: u64, length: usize) {
-        if let Some(&slot) = self.by_address.get(&start) {
-            let slot = &mut self.slots[slot];
-            slot.length = slot.length.max(length);
-        }
-    }
-
     /// From the next sample on, a region is read in another group.
     pub(crate) fn regroup(&mut self, start: u64, group: Group) {
         if let Some(&slot) = self.by_address.get(&start)
@@ -200,24 +183,6 @@ impl Snapshot {
             self.fetch(memory, &[(enclosing, group)])?;
         }
         self.get(region).ok_or(ReadError::Fault(region.address))
-    }
-
-    /// The bytes of a region that is read for itself, although they may lie in another one as well.
-    pub(crate) fn get_exact<M: RemoteMemory>(
-        &mut self,
-        memory: &M,
-        region: Region,
-        group: Group,
-    ) -> Result<&[u8], ReadError> {
-        let planned = self.by_address.get(&region.address).copied();
-        if planned.is_none_or(|slot| self.slots[slot].start.is_none()) {
-            self.fetch(memory, &[(region, group)])?;
-        }
-        let fault = ReadError::Fault(region.address);
-        let slot = *self.by_address.get(&region.address).ok_or(fault)?;
-        self.note_use(slot);
-        let start = self.slots[slot].start.ok_or(fault)?;
-        self.buffer.get(start..start + region.length).ok_or(fault)
     }
 
     /// Reads regions that were not planned, in one call, and plans them. Those that are unmapped are left out.

@@ -13,13 +13,13 @@ use rustc_hash::FxHashMap;
 
 use crate::codes::{CodeId, Codes};
 use crate::discovery::Roots;
-use crate::interpreter_lock::{self, InterpreterMoment};
+use crate::interpreter_lock::{self, Gil, InterpreterMoment};
 use crate::known::Known;
 use crate::layout::Layout;
 use crate::memory::{Fields, ReadError, Region, RemoteMemory};
 use crate::ring::Ring;
 use crate::snapshot::{Group, Snapshot};
-use crate::walk::{At, End, Learnt, Place, RawFrame, walk};
+use crate::walk::{At, End, Learnt, Place, RawFrame, Subject, walk};
 
 /// How often a moment is read again while a stack is impossible.
 const REPAIRS: u32 = 8;
@@ -125,18 +125,10 @@ impl<M: RemoteMemory> Stacks<M> {
         }
     }
 
-    /// Address of `_PyRuntime`, where it is known.
-    pub(crate) fn runtime(&self) -> Option<u64> {
-        match self.roots {
-            Roots::Runtime(address) => Some(address),
-            Roots::Interpreter(_) => None,
-        }
-    }
-
     /// Whether a thread held the GIL in the last reading, and whether it collected garbage.
     pub(crate) fn gil_and_gc(&self, key: &ThreadKey) -> (bool, bool) {
         let moment = self.moments.get(&key.interpreter);
-        let holds = moment.is_some_and(|moment| moment.gil_holder == Some(key.state));
+        let holds = moment.is_some_and(|moment| moment.gil == Gil::Held(key.state));
         (holds, holds && moment.is_some_and(|moment| moment.collects))
     }
 
@@ -173,7 +165,7 @@ impl<M: RemoteMemory> Stacks<M> {
                     let disturbed = news
                         && self.memory.now().saturating_duration_since(began) > UNDISTURBED
                         && !last_attempt;
-                    let truncated = self.judge(disturbed);
+                    let truncated = self.judge(disturbed, attempt == 0);
                     if truncated == 0 || last_attempt {
                         self.look_at_stranger()?;
                         self.retire();
@@ -355,7 +347,17 @@ impl<M: RemoteMemory> Stacks<M> {
                 continue;
             }
             let state = thread_region(&self.layout, thread.key.state);
-            let number = u32::try_from(slot).unwrap_or(u32::MAX);
+            let moment = self.moments.get(&thread.key.interpreter);
+            let stands = match moment.map_or(Gil::Unknown, |moment| moment.gil) {
+                Gil::Held(holder) => holder != thread.key.state,
+                Gil::Free => true,
+                Gil::Unknown => false,
+            };
+            let subject = Subject {
+                number: u32::try_from(slot).unwrap_or(u32::MAX),
+                state,
+                stands,
+            };
             thread.end = walk(
                 &self.memory,
                 &mut self.snapshot,
@@ -364,8 +366,7 @@ impl<M: RemoteMemory> Stacks<M> {
                     codes: &self.codes,
                     known: &mut self.known,
                 },
-                number,
-                state,
+                subject,
                 &mut thread.raw,
             )?;
             frames += thread.raw.len();
@@ -421,8 +422,9 @@ impl<M: RemoteMemory> Stacks<M> {
             .map(|_| ())
     }
 
-    /// Settles the threads whose stack is possible, and gives the number of the others.
-    fn judge(&mut self, disturbed: bool) -> u64 {
+    /// Settles the threads whose stack is possible, and gives the number of the others. `first`: this is the first attempt,
+    /// so what is dubious is looked at once more.
+    fn judge(&mut self, disturbed: bool, first: bool) -> u64 {
         let mut impossible = 0;
         for &slot in &self.current {
             let Some(Some(thread)) = self.slots.get_mut(slot) else {
@@ -437,7 +439,8 @@ impl<M: RemoteMemory> Stacks<M> {
                     self.codes.get(*code).is_none_or(|(_, code)| code.generator)
                 });
             thread.complete = fitting && thread.end == End::Foot && !generator_at_foot;
-            thread.settled = thread.complete && !disturbed;
+            let dubious = first && thread.complete && self.known.is_dubious(&thread.raw);
+            thread.settled = thread.complete && !disturbed && !dubious;
             if thread.settled {
                 let number = u32::try_from(slot).unwrap_or(u32::MAX);
                 self.known.learn(number, &thread.raw);

@@ -151,7 +151,7 @@ impl Machine {
             self.enter_loop(frame, path);
         } else {
             self.caller_waits(0);
-            if self.minor() < 15 {
+            if self.minor() < 14 {
                 self.word(frame + self.layout.frame.previous, caller);
             }
             self.top(path);
@@ -172,7 +172,7 @@ impl Machine {
         }
         let frame = self.raise_data_stack(code.frame_size);
         let fields = self.layout.frame;
-        if self.minor() == 15 {
+        if self.minor() >= 14 {
             self.word(frame + fields.previous, caller);
         }
         self.word(frame + fields.code, code.address);

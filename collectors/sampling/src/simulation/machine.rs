@@ -6,6 +6,8 @@
 
 use std::collections::VecDeque;
 
+use rustc_hash::FxHashSet;
+
 use super::image::Image;
 use super::objects::{CODE_SIZE, CodeObject, Objects, STRING_SIZE, write_code};
 use super::program::{Op, Program};
@@ -13,6 +15,8 @@ use super::truth::{EMPTY, Path, Truth};
 use crate::layout::{FrameChain, Layout, Minor};
 
 pub(super) const NANOSECOND: u64 = 1000;
+/// Bytes that the processor's caches keep together.
+pub(super) const LINE: u64 = 64;
 /// From one store of the interpreter to the next.
 const STORE: u64 = 700;
 
@@ -95,6 +99,12 @@ pub(super) struct Machine {
     /// When the next thing that is not in the queue yet happens.
     cursor: u64,
     pub(super) now: u64,
+    /// Lines of the cache that a reader has taken a copy of.
+    shared: FxHashSet<u64>,
+    /// How long the first store to such a line takes, in picoseconds: the reader's copy has to be given up first.
+    pub(super) stall: u64,
+    /// How much later than on its own the program is by now, because it was read.
+    delayed: u64,
 }
 
 impl Machine {
@@ -123,6 +133,9 @@ impl Machine {
             queue: VecDeque::new(),
             cursor: 0,
             now: 0,
+            shared: FxHashSet::default(),
+            stall: 0,
+            delayed: 0,
         };
         for number in 0..program.functions.len() {
             let code = machine.compile(number);
@@ -153,7 +166,11 @@ impl Machine {
             match self.queue.front() {
                 Some((at, _)) if *at <= until => {
                     if let Some((at, effect)) = self.queue.pop_front() {
-                        self.apply(at, effect);
+                        if self.waits(&effect) {
+                            self.queue.push_front((at + self.stall, effect));
+                        } else {
+                            self.apply(at, effect);
+                        }
                     }
                 }
                 None if self.cursor <= until => self.proceed(),
@@ -193,6 +210,37 @@ impl Machine {
 
     pub(super) fn pass(&mut self, nanoseconds: u64) {
         self.cursor += nanoseconds * NANOSECOND;
+    }
+
+    /// The line at an address was read.
+    pub(super) fn share(&mut self, address: u64) {
+        if self.stall > 0 {
+            self.shared.insert(address / LINE);
+        }
+    }
+
+    /// No store waits for readers any more. Gives by how much the program is late.
+    pub(super) fn forget_readers(&mut self) -> u64 {
+        self.shared.clear();
+        self.delayed
+    }
+
+    /// Whether a store has to wait, and with it all that follows.
+    fn waits(&mut self, effect: &Effect) -> bool {
+        let (Effect::Word(address, _) | Effect::Half(address, _) | Effect::Byte(address, _)) =
+            effect
+        else {
+            return false;
+        };
+        if !self.shared.remove(&(address / LINE)) {
+            return false;
+        }
+        for (at, _) in &mut self.queue {
+            *at += self.stall;
+        }
+        self.cursor += self.stall;
+        self.delayed += self.stall;
+        true
     }
 
     fn apply(&mut self, at: u64, effect: Effect) {

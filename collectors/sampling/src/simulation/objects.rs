@@ -1,7 +1,7 @@
 //! Python objects in the image: strings, code objects, and the lists that lead to the one thread.
 
 use super::image::Image;
-use crate::layout::{FrameSize, Instruction, Layout, Minor};
+use crate::layout::{FrameSize, GilPlace, Instruction, Layout, Minor};
 
 /// Bytes of a code object, its bytecode included.
 pub(super) const CODE_SIZE: u64 = 320;
@@ -34,6 +34,16 @@ impl Objects {
         if let Some(offset) = layout.thread.native_thread_id {
             image.put_u64(thread + offset, 4242);
         }
+        let lock = match layout.gil.place {
+            GilPlace::Runtime(offset) => runtime + offset,
+            GilPlace::Interpreter(offset) => {
+                let lock = image.allocate(512);
+                image.put_u64(interpreter + offset, lock);
+                lock
+            }
+        };
+        image.put_u64(lock + layout.gil.last_holder, thread);
+        image.put(lock + layout.gil.locked, &1i32.to_le_bytes());
         let code_type = image.allocate(256);
         let name = image.allocate(64);
         image.put(name, b"code\0");

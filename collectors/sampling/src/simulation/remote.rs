@@ -4,12 +4,9 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use super::machine::{Machine, NANOSECOND};
+use super::machine::{LINE, Machine, NANOSECOND};
 use super::truth::Path;
 use crate::memory::{ReadError, Region, RemoteMemory};
-
-/// Bytes that are copied at one moment.
-const PIECE: u64 = 64;
 
 /// How long reading takes. `process_vm_readv` on a 2-core virtual machine: 2 to 3 microseconds a call.
 #[derive(Debug, Clone, Copy)]
@@ -24,6 +21,8 @@ pub(super) struct Costs {
     pub(super) byte: u64,
     /// Nanoseconds from the last region to the end of the call.
     pub(super) end: u64,
+    /// Nanoseconds that the first store takes longer to a line of the cache which was read.
+    pub(super) stall: u64,
     /// How often the reader is preempted before a region: once in so many regions. 0 for never.
     pub(super) preempted_once_in: u64,
     /// For how many nanoseconds at most.
@@ -36,6 +35,7 @@ pub(super) const REAL: Costs = Costs {
     region: 100,
     byte: 100,
     end: 300,
+    stall: 60,
     preempted_once_in: 0,
     preempted_for: 0,
 };
@@ -91,9 +91,10 @@ impl RemoteMemory for Remote {
                 if done == 1 && address >= region.address + 128 && address < region.address + 192 {
                     self.moments.borrow_mut().push(machine.truth.top());
                 }
-                let piece = (PIECE - address % PIECE).min(end - address);
+                let piece = (LINE - address % LINE).min(end - address);
                 let next = filled + piece as usize;
                 machine.image.copy(address, &mut into[filled..next]);
+                machine.share(address);
                 filled = next;
                 address += piece;
                 now += piece * self.costs.byte;

@@ -111,6 +111,7 @@ impl Trial {
             // Else samples and program could fall into step.
             Pace::FullSpeed => machine.borrow_mut().unsteady = 15,
         }
+        machine.borrow_mut().stall = costs.stall * NANOSECOND;
         let remote = Remote::new(Rc::clone(&machine), costs, self.seed);
         let calls = Rc::clone(&remote.calls);
         let moments = Rc::clone(&remote.moments);
@@ -126,7 +127,11 @@ impl Trial {
                     // Evenly spread moments in the round: multiples of the golden section.
                     let place = (sample as f64 * 0.618_033_988_749_895).fract();
                     let place = (place * period as f64) as u64;
-                    let round_start = now - (now - origin) % period;
+                    // What the sample before has delayed is over by then.
+                    let now = now + 2 * period;
+                    machine.borrow_mut().advance(now);
+                    let delayed = machine.borrow_mut().forget_readers();
+                    let round_start = now - (now - delayed - origin) % period;
                     let mut start = round_start + place;
                     while start < now {
                         start += period;

@@ -91,32 +91,6 @@ impl<M: RemoteMemory> Walk<'_, M> {
         Ok(())
     }
 
-    /// Whether the newest chunk was read as far as a frame reaches, if it lies there. Where it was not, it will be in the
-    /// next sample: what is read by another call is later than all the rest.
-    pub(super) fn covers(&mut self, frame: u64) -> bool {
-        let Some(chunk) = self.chunk.filter(|chunk| chunk.holds(frame)) else {
-            return true;
-        };
-        let length = self.frame_length();
-        let covered = self
-            .snapshot
-            .get(Region {
-                address: frame,
-                length,
-            })
-            .is_some();
-        if !covered {
-            let end = frame
-                .saturating_add(length as u64 + HEADROOM)
-                .min(chunk.end);
-            self.snapshot.lengthen(
-                chunk.address,
-                usize::try_from(end - chunk.address).unwrap_or(0),
-            );
-        }
-        covered
-    }
-
     /// The chunk from which the walk starts, where `frame` runs and the thread state had `newest`: this one, or one that
     /// was begun or left since.
     pub(super) fn chunk_of(&mut self, frame: u64, newest: u64) -> Result<Chunk, ReadError> {
@@ -226,7 +200,7 @@ impl<M: RemoteMemory> Walk<'_, M> {
             .get_or_fetch(self.memory, wanted, enclosing, group)
     }
 
-    /// The newest chunk is read between the two readings of the thread state, older ones later.
+    /// The newest chunk is read first of all that belongs to the thread, older ones last.
     fn chunk_group(&self, live_top: Option<u64>) -> Group {
         match live_top {
             Some(_) => Group::Newest(self.thread),

@@ -76,6 +76,17 @@ pub(crate) struct Learnt<'a> {
     pub(crate) known: &'a mut Known,
 }
 
+/// The thread whose stack is walked.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Subject {
+    /// Its number, by which its regions are planned.
+    pub(crate) number: u32,
+    /// The part of its `PyThreadState` that is read.
+    pub(crate) state: Region,
+    /// Whether it does not hold the GIL, and so neither calls nor returns: then what its state says is right.
+    pub(crate) stands: bool,
+}
+
 /// How a walk ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum End {
@@ -97,26 +108,25 @@ pub(crate) fn walk<M: RemoteMemory>(
     snapshot: &mut Snapshot,
     layout: &Layout,
     learnt: Learnt<'_>,
-    thread: u32,
-    state: Region,
+    subject: Subject,
     frames: &mut Vec<RawFrame>,
 ) -> Result<End, ReadError> {
     frames.clear();
     let mut walk = Walk {
         codes: learnt.codes,
         known: learnt.known,
-        thread,
+        thread: subject.number,
         memory,
         snapshot,
         layout,
-        group: Group::Stack(thread),
+        group: Group::Stack(subject.number),
         chunk: None,
         neighbour: None,
         lowest: None,
         lowest_size: None,
         crossing: None,
     };
-    match walk.run(state, thread, frames) {
+    match walk.run(subject, frames) {
         Ok(end) => Ok(end),
         Err(ReadError::Fault(_)) => Ok(End::Impossible("a frame lies where nothing is mapped")),
         Err(ReadError::Implausible { expected, .. }) => Ok(End::Impossible(expected)),
@@ -154,16 +164,11 @@ struct Step {
 }
 
 impl<M: RemoteMemory> Walk<'_, M> {
-    fn run(
-        &mut self,
-        state: Region,
-        thread: u32,
-        frames: &mut Vec<RawFrame>,
-    ) -> Result<End, ReadError> {
-        let fields = self.layout.thread;
-        let bytes = self
-            .snapshot
-            .get_or_fetch(self.memory, state, state, Group::Thread(thread))?;
+    fn run(&mut self, subject: Subject, frames: &mut Vec<RawFrame>) -> Result<End, ReadError> {
+        let (fields, state) = (self.layout.thread, subject.state);
+        let bytes =
+            self.snapshot
+                .get_or_fetch(self.memory, state, state, Group::Thread(self.thread))?;
         let field = |offset| bytes.u64_at(offset).ok_or(ReadError::Fault(state.address));
         let mut address = field(fields.frame)?;
         let base = fields.base_frame.map(field).transpose()?;
@@ -177,27 +182,24 @@ impl<M: RemoteMemory> Walk<'_, M> {
         match data_stack {
             Some((chunk, top)) if chunk != 0 => {
                 self.read_newest_chunk(chunk, top)?;
-                let after = self.current_frame(state.address.wrapping_add(fields.frame))?;
-                if after == 0 || Some(after) == base {
-                    return Ok(End::Foot);
-                }
                 if let FrameChain::CFrame { current_frame } = self.layout.chain {
-                    // With what lies before it, so that it is a region of its own, which is read before the data stack.
                     let place = Region {
-                        address: address.wrapping_add(current_frame).wrapping_sub(8),
-                        length: 16,
+                        address: address.wrapping_add(current_frame),
+                        length: 8,
                     };
-                    let group = Group::Thread(thread);
-                    let bytes = self.snapshot.get_exact(self.memory, place, group)?;
-                    address = bytes.u64_at(8).ok_or(ReadError::Fault(place.address))?;
+                    let group = Group::Thread(self.thread);
+                    let bytes = self
+                        .snapshot
+                        .get_or_fetch(self.memory, place, place, group)?;
+                    address = bytes.u64_at(0).ok_or(ReadError::Fault(place.address))?;
                 }
                 self.cover(address)?;
-                let after = if self.covers(after) { after } else { address };
-                address = self.settle(Stated {
-                    before: address,
-                    after,
-                    top,
-                });
+                if !subject.stands {
+                    address = self.settle(Stated {
+                        current: address,
+                        top,
+                    })?;
+                }
                 self.chunk = Some(self.chunk_of(address, chunk)?);
             }
             _ => {}
@@ -262,8 +264,7 @@ impl<M: RemoteMemory> Walk<'_, M> {
         };
         let chain = self.executing_chain(current.address);
         let below = chain.iter().rev().nth(1);
-        if !below.is_some_and(|caller| self.has_called_before(*caller, current.code) == Some(true))
-        {
+        if below.is_none_or(|caller| self.has_called_before(*caller, current.code) != Some(true)) {
             return impossible;
         }
         frames.clear();
@@ -338,11 +339,13 @@ impl<M: RemoteMemory> Walk<'_, M> {
         let mut linked = previous != 0;
         match (owner, place) {
             (OWNED_BY_THREAD, Place::DataStack { .. }) => {
-                // A function that has not started is linked last (3.11, 3.12: `_PyFrame_Initialize`, then
+                // A function that has not started is linked last (3.11 to 3.13: `_PyFrame_Initialize`, then
                 // `previous`), and until then to the caller of whatever lay in its place before. Only to its
                 // neighbour on the data stack it is linked for sure.
                 let start = layout.code.bytecode.map(|offset| code.wrapping_add(offset));
-                let unstarted = matches!((at, start), (At::Address(at), Some(start)) if at < start);
+                let minor = layout.version.1;
+                let unstarted = minor <= 13
+                    && matches!((at, start), (At::Address(at), Some(start)) if told::unstarted(minor, at, start));
                 linked &= !unstarted || self.chunk.is_some_and(|chunk| chunk.holds(previous));
                 self.lowest = Some(address);
                 let size = self.frame_size(code);
@@ -380,29 +383,6 @@ impl<M: RemoteMemory> Walk<'_, M> {
             foot,
             linked: linked || foot,
         })
-    }
-
-    /// The current frame, by the thread state as it was behind its data stack.
-    fn current_frame(&mut self, place: u64) -> Result<u64, ReadError> {
-        let place = Region {
-            address: place,
-            length: 8,
-        };
-        let bytes = self
-            .snapshot
-            .get_exact(self.memory, place, Group::Again(self.thread))?;
-        let frame = bytes.u64_at(0).ok_or(ReadError::Fault(place.address))?;
-        let FrameChain::CFrame { current_frame } = self.layout.chain else {
-            return Ok(frame);
-        };
-        let place = Region {
-            address: frame.wrapping_add(current_frame),
-            length: 8,
-        };
-        let bytes = self
-            .snapshot
-            .get_exact(self.memory, place, Group::Again(self.thread))?;
-        bytes.u64_at(0).ok_or(ReadError::Fault(place.address))
     }
 
     /// Reads a frame on the heap that was not planned, and in the same call those that were below it before.

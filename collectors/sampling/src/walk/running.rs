@@ -1,99 +1,92 @@
-//! Which frame runs, as the frames themselves tell.
+//! Which frame ran at the moment when the data stack was read.
 //!
-//! Each region is copied at a moment of its own, and functions of a few dozen nanoseconds come and go in between. Every
-//! frame on the data stack is therefore asked about itself: it runs if its own bytes say so, whatever the thread state
-//! said a moment before. All of them are in one region, so their bytes are of one moment. To take the
-//! thread state's word where it fits and the frames' where it does not would mix two moments, and give the
-//! time of those that change fastest to their neighbours.
+//! Each region is copied at a moment of its own, and functions of a few dozen nanoseconds come and go in between. So one
+//! region has to decide, and it is the first one of the thread that is read: the newest chunk of its data stack.
+//! Every frame there tells of itself whether it runs, all of them at one moment. It has to be the first
+//! because reading is felt: a line of the cache that was copied is shared from then on, and the thread's next store to
+//! it takes some 60 ns. A thread whose state is read a moment before its data stack is therefore
+//! found calling and returning twice as often as it does.
 //!
-//! Frames on the heap (of generators) cannot be asked at that moment. For them the thread state is read once more right
-//! behind the data stack.
+//! Frames on the heap (of generators) cannot be asked at that moment. For them there is the thread state, which is read
+//! right behind the data stack, and their own bytes, later still.
 
-use crate::memory::{Region, RemoteMemory};
+use crate::memory::{ReadError, Region, RemoteMemory};
 
 use super::data_stack::CHUNK_HEADER;
 use super::told::{Life, Told};
 use super::{SETTLING_STEPS, Walk};
 
-/// The current frame as the thread state had it.
+/// What the thread state said a moment after the data stack was read.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Stated {
-    /// Before the data stack was read.
-    pub(super) before: u64,
-    /// Behind it.
-    pub(super) after: u64,
-    /// Where the data stack ended, before it was read.
+    /// The current frame.
+    pub(super) current: u64,
+    /// Where the data stack ended.
     pub(super) top: u64,
 }
 
 impl<M: RemoteMemory> Walk<'_, M> {
     /// The frame that ran when the data stack was read.
-    pub(super) fn settle(&mut self, stated: Stated) -> u64 {
-        let mut at = stated.after;
+    pub(super) fn settle(&mut self, stated: Stated) -> Result<u64, ReadError> {
+        let mut at = stated.current;
         for _ in 0..SETTLING_STEPS {
             let Some(told) = self.ask(at) else {
                 match self.caller_of_lost(at) {
                     Some(caller) => at = caller,
-                    // It was not foreseen.
-                    None if at == stated.after && self.ask(stated.before).is_some() => {
+                    None if at == stated.current => {
+                        // A generator that no sample has met, or not for a while.
                         let length = self.frame_length();
-                        let address = at;
-                        self.snapshot
-                            .foresee(Region { address, length }, self.group);
-                        at = stated.before;
+                        self.fetch_heap(Region {
+                            address: at,
+                            length,
+                        })?;
+                        if self.ask(at).is_none() {
+                            break;
+                        }
                     }
                     None => break,
                 }
                 continue;
             };
-            if let Some(newest) = self.newest_above(told, stated) {
-                return self.oldest_running(newest);
+            if !told.stacked {
+                return Ok(self.on_generator(told, stated));
             }
-            let left = at != stated.after;
-            if !(told.stacked || left && told.life == Life::Gone) {
-                return self.below_generator(told, stated);
+            if let Some(newest) = self.newest_above(told, stated) {
+                return Ok(self.oldest_running(newest));
             }
             match told.life {
-                Life::Runs => {
-                    // C code that it called may have resumed a generator, which 3.11 always does.
-                    let resumed = self.layout.shim_free().then_some(stated.before);
-                    return match resumed.and_then(|before| self.generator_on(told, before)) {
-                        Some(generator) if left || self.known.take_turns() => generator,
-                        _ => self.oldest_running(at),
-                    };
-                }
-                Life::Executes => {
-                    return match self.generator_on(told, stated.before) {
-                        Some(generator) if left || self.known.take_turns() => generator,
-                        _ => at,
-                    };
-                }
-                // Else these are the bytes of what lay there before.
-                Life::Unstarted if at == stated.before && !self.called_by_running(told) => {
-                    return at;
-                }
+                Life::Runs | Life::Executes => return Ok(self.oldest_running(at)),
                 Life::Waits => {
-                    if let Some(generator) = self.generator_on(told, stated.before) {
-                        return generator;
+                    if let Some(generator) = self.last_on(told) {
+                        return Ok(generator);
                     }
                     // What it called has returned.
-                    if left || self.has_called(told) {
-                        return self.oldest_running(at);
+                    if self.has_called(told) {
+                        return Ok(self.oldest_running(at));
                     }
+                }
+                Life::Unstarted if at == stated.current && !self.called_by_running(told) => {
+                    return Ok(at);
                 }
                 Life::Unstarted | Life::Gone => {}
             }
-            match self.caller_of(told) {
-                Some(caller) => at = caller,
-                None if at == stated.after && at != stated.before => at = stated.before,
+            match self
+                .caller_of(told)
+                .map(|caller| (caller, self.ask(caller)))
+            {
+                // It went back to the generator that called it.
+                Some((_, Some(generator))) if !generator.stacked => {
+                    return Ok(self.left_for(generator, stated));
+                }
+                Some((caller, _)) => at = caller,
                 None => break,
             }
         }
-        if self.ask(stated.after).is_some() {
-            return stated.after;
-        }
         // It is gone, and its chunk may be gone with it.
-        self.newest_of_all().unwrap_or(stated.after)
+        Ok(match self.ask(stated.current) {
+            Some(told) if told.life != Life::Gone => stated.current,
+            _ => self.newest_of_all().unwrap_or(stated.current),
+        })
     }
 
     /// Whether the frame that called this one says that it runs itself.
@@ -102,10 +95,17 @@ impl<M: RemoteMemory> Walk<'_, M> {
             .is_some_and(|caller| caller.life == Life::Runs)
     }
 
+    /// The generator that a frame waits for, which is suspended by now: that which called what lies behind the frame.
+    fn last_on(&mut self, waiting: Told) -> Option<u64> {
+        let callee = waiting.end.and_then(|end| self.ask(end))?;
+        let generator = self.ask(callee.caller).filter(|told| !told.stacked)?;
+        self.carries(waiting, generator.address)
+            .then_some(generator.address)
+    }
+
     /// What ran where the thread state has a generator: that, unless whoever resumed it says that it ran itself, or
-    /// something else that it called.
-    fn below_generator(&mut self, generator: Told, stated: Stated) -> u64 {
-        let stayed = stated.before == generator.address;
+    /// something that it called.
+    fn on_generator(&mut self, generator: Told, stated: Stated) -> u64 {
         let mut at = generator;
         for _ in 0..SETTLING_STEPS {
             let through_c = at.through_c;
@@ -113,42 +113,64 @@ impl<M: RemoteMemory> Walk<'_, M> {
                 return self.stayed_below(at, stated).unwrap_or(generator.address);
             };
             if caller.stacked {
-                let before = stated.before;
-                let changed = before == caller.address && caller.life != Life::Waits
-                    || before != generator.address && self.generator_on(caller, before).is_some();
-                let runs = caller.life == Life::Runs && !through_c && !stayed;
-                let otherwise = match (runs, changed) {
-                    (true, _) => caller.address,
-                    (false, true) if self.known.take_turns() => before,
-                    _ => generator.address,
+                if let Some(newest) = self.newest_above(caller, stated) {
+                    return newest;
+                }
+                let runs = caller.life == Life::Runs && !through_c;
+                return if runs {
+                    caller.address
+                } else {
+                    generator.address
                 };
-                return self.newest_above(caller, stated).unwrap_or(otherwise);
             }
             at = caller;
         }
         generator.address
     }
 
-    /// The frame on the data stack that ran before a generator of which nothing tells who resumed it, if it was the newest
-    /// one there still, and it is others that were seen to resume that generator.
+    /// What ran where a function had gone back to the generator that called it. If that is suspended by now, the moment
+    /// was at its end, or in what resumed it, or at the start of the next generator: two thirds are given
+    /// to generators, and of those that take turns each gets its share.
+    fn left_for(&mut self, generator: Told, stated: Stated) -> u64 {
+        let base = self.base_of(generator);
+        if let Some(newest) = base.and_then(|base| self.newest_above(base, stated)) {
+            return newest;
+        }
+        match base {
+            Some(base) if generator.life == Life::Gone && self.known.is_third_turn() => {
+                base.address
+            }
+            _ => generator.address,
+        }
+    }
+
+    /// The frame on the data stack on which a generator runs, be it through others.
+    fn base_of(&mut self, generator: Told) -> Option<Told> {
+        let mut at = generator;
+        for _ in 0..SETTLING_STEPS {
+            let caller = self.caller_of(at)?;
+            at = self.ask(caller)?;
+            if at.stacked {
+                return Some(at);
+            }
+        }
+        None
+    }
+
+    /// The newest frame on the data stack, where that was never seen to resume a generator of which nothing tells who did.
     fn stayed_below(&mut self, generator: Told, stated: Stated) -> Option<u64> {
         let newest = self.newest_from_the_foot()?;
         let code = self.code_of(generator.address)?;
         let resumed = self.has_called_before(newest, code);
-        (newest == stated.before && resumed == Some(false)).then_some(newest)
+        (newest == stated.current && resumed == Some(false)).then_some(newest)
     }
 
-    /// The generator that the thread state had, if it runs on this frame, be it through others.
-    fn generator_on(&mut self, base: Told, generator: u64) -> Option<u64> {
-        let mut at = self.ask(generator).filter(|told| !told.stacked)?;
-        for _ in 0..SETTLING_STEPS {
-            let caller = self.caller_of(at)?;
-            if caller == base.address {
-                return Some(generator);
-            }
-            at = self.ask(caller).filter(|told| !told.stacked)?;
-        }
-        None
+    /// Whether a generator runs on this frame, be it through others.
+    fn carries(&mut self, base: Told, generator: u64) -> bool {
+        self.ask(generator)
+            .filter(|told| !told.stacked)
+            .and_then(|told| self.base_of(told))
+            .is_some_and(|found| found.address == base.address)
     }
 
     /// Of a frame and those below it the oldest one that runs itself. 3.11 does not mark a frame that has returned, but
@@ -176,41 +198,35 @@ impl<M: RemoteMemory> Walk<'_, M> {
     /// The newest frame on the data stack above this one that runs, by what is in its bytes.
     fn newest_above(&mut self, told: Told, stated: Stated) -> Option<u64> {
         let mut newest = None;
-        let mut below = told;
-        let mut end = match told.end {
-            Some(end) => end,
-            None if told.stacked => return None,
-            None => self.end_below(told).unwrap_or(stated.top),
-        };
+        let (mut below, mut end) = (told, told.end?);
         for _ in 0..SETTLING_STEPS {
             let Some(callee) = self.callee_of(below, end) else {
                 break;
             };
-            // Then that is what it waits for.
-            let resumed = self.generator_on(below, stated.before).is_some()
-                || self.generator_on(below, stated.after).is_some();
+            let direct = callee.caller == below.address && !callee.through_c;
+            // Else that is what it waits for.
+            let direct =
+                direct && below.life == Life::Waits && !self.carries(below, stated.current);
             match callee.life {
                 Life::Runs | Life::Executes => newest = Some(callee.address),
                 // It goes back, or on: what called nothing goes back. (3.11 pops it before it goes back.)
                 Life::Waits
-                    if below.life == Life::Waits
-                        && below.stacked
-                        && !callee.through_c
-                        && !resumed
-                        && self.may_go_on(callee, newest == Some(below.address), stated.top) =>
+                    if direct && self.may_go_on(callee, newest == Some(below.address), stated) =>
                 {
                     newest = Some(callee.address);
                 }
                 Life::Waits => {
-                    let resumed = self
-                        .generator_on(callee, stated.before)
-                        .or_else(|| self.generator_on(callee, stated.after));
-                    newest = resumed.or(newest);
+                    if self.carries(callee, stated.current) {
+                        newest = Some(stated.current);
+                    }
                 }
+                // It went back between its caller's line and its own, which are read in this order, or its caller is about
+                // to go on.
+                Life::Gone if direct && self.known.take_turns() => return Some(callee.address),
                 Life::Unstarted | Life::Gone => break,
             }
             if callee.through_c && newest == Some(callee.address) {
-                self.neighbour = below.stacked.then_some(below.address);
+                self.neighbour = Some(below.address);
             }
             let Some(next) = callee.end else { break };
             (below, end) = (callee, next);
@@ -220,9 +236,9 @@ impl<M: RemoteMemory> Walk<'_, M> {
 
     /// Whether a frame that does not run, and whose caller does not run either, has not returned. `in_doubt`: neither was
     /// its caller seen to run.
-    fn may_go_on(&mut self, told: Told, in_doubt: bool, top: u64) -> bool {
+    fn may_go_on(&mut self, told: Told, in_doubt: bool, stated: Stated) -> bool {
         if self.layout.shim_free() {
-            !in_doubt || (told.address < top && self.known.take_turns())
+            !in_doubt || (told.address < stated.top && self.known.take_turns())
         } else {
             self.has_called(told)
         }
@@ -239,19 +255,6 @@ impl<M: RemoteMemory> Walk<'_, M> {
             || newer != 0 && self.known.caller_at(newer + CHUNK_HEADER) == Some(told.address)
     }
 
-    /// Where the data stack ends below a generator.
-    fn end_below(&mut self, generator: Told) -> Option<u64> {
-        let mut at = generator;
-        for _ in 0..SETTLING_STEPS {
-            let caller = self.caller_of(at)?;
-            at = self.ask(caller)?;
-            if at.stacked {
-                return at.end;
-            }
-        }
-        None
-    }
-
     /// What lies right behind a frame on the data stack, if that frame called it.
     pub(super) fn callee_of(&mut self, below: Told, end: u64) -> Option<Told> {
         let chunk = self.chunk?;
@@ -263,12 +266,11 @@ impl<M: RemoteMemory> Walk<'_, M> {
         [end, newer, chunk.foot()].into_iter().find_map(|address| {
             let callee = self.ask(address)?;
             let behind = callee.through_c && callee.caller == 0 && address == end;
-            if !callee.stacked || callee.life == Life::Gone {
+            if !callee.stacked {
                 return None;
             }
-            let called = behind
-                || callee.caller == below.address
-                || self.generator_on(below, callee.caller).is_some();
+            let called =
+                behind || callee.caller == below.address || self.carries(below, callee.caller);
             if called && callee.end.is_none() {
                 // What executes no code object that was met before may be what was left there by something else.
                 let code = self.code_of(address)?;

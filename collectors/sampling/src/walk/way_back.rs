@@ -80,7 +80,7 @@ impl<M: RemoteMemory> Walk<'_, M> {
             return known.or_else(|| match (last.place, self.lowest) {
                 (Place::Heap, None) => {
                     let newest = self.newest_from_the_foot()?;
-                    let credible = self.has_called_before(newest, last.code) != Some(false);
+                    let credible = self.has_called_before(newest, last.code) == Some(true);
                     (credible && self.is_below(newest)).then_some(newest)
                 }
                 (_, lowest) => self.neighbour_of(lowest?),
@@ -117,8 +117,8 @@ impl<M: RemoteMemory> Walk<'_, M> {
         let mut at = self.ask(self.chunk?.foot())?;
         while let Some(callee) = at.end.and_then(|end| self.callee_of(at, end)) {
             let direct = callee.caller == at.address || callee.through_c;
-            let live =
-                callee.life != Life::Unstarted && (at.life != Life::Runs || callee.through_c);
+            let live = !matches!(callee.life, Life::Unstarted | Life::Gone)
+                && (at.life != Life::Runs || callee.through_c);
             // Upwards only: what was torn while it was read may lead back to the foot.
             if !direct || !live || callee.address <= at.address {
                 break;
