@@ -21,7 +21,8 @@ pub(super) struct Costs {
     pub(super) byte: u64,
     /// Nanoseconds from the last region to the end of the call.
     pub(super) end: u64,
-    /// Nanoseconds that the first store takes longer to a line of the cache which was read.
+    /// Nanoseconds that the first store takes longer to a line of the cache which was read. With 60 the model is
+    /// found between calls as much too often as real programs are by a reader that asks the thread state first.
     pub(super) stall: u64,
     /// How often the reader is preempted before a region: once in so many regions. 0 for never.
     pub(super) preempted_once_in: u64,

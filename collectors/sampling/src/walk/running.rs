@@ -4,8 +4,8 @@
 //! region has to decide, and it is the first one of the thread that is read: the newest chunk of its data stack.
 //! Every frame there tells of itself whether it runs, all of them at one moment. It has to be the first
 //! because reading is felt: a line of the cache that was copied is shared from then on, and the thread's next store to
-//! it takes some 60 ns. A thread whose state is read a moment before its data stack is therefore
-//! found calling and returning twice as often as it does.
+//! it waits until the reader's copy is given up. A thread whose state is read a moment before its data
+//! stack is therefore found calling and returning up to twice as often as it does.
 //!
 //! Frames on the heap (of generators) cannot be asked at that moment. For them there is the thread state, which is read
 //! right behind the data stack, and their own bytes, later still.
