@@ -28,6 +28,7 @@ class Target:
         self.process = subprocess.Popen(
             [python, "-B", str(ROOT / "tests/targets/counting.py"), str(depth), str(threads)]
             + ["moving"] * moving,
+            env=dict(os.environ, TARGET_LIFE="3600"),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             text=True,

@@ -104,8 +104,8 @@ impl Session {
         self.is_sampling_in(self.running.pid());
     }
 
-    /// Waits until the pystrobe with this process id, below this session, takes samples: until it has gone to sleep and
-    /// woken up as often as only a sampler does.
+    /// Waits until the pystrobe with this process id, below this session, has taken samples from now on: until it has gone to
+    /// sleep and woken up as often as only a sampler does.
     pub(crate) fn is_sampling_in(&self, pid: u32) {
         let tasks = format!("/proc/{pid}/task");
         let naps = || -> u64 {
@@ -123,7 +123,8 @@ impl Session {
                 .sum()
         };
         let began = Instant::now();
-        while naps() < 200 {
+        let enough = naps() + 200;
+        while naps() < enough {
             assert!(
                 began.elapsed() < PATIENCE && !self.stderr.is_over(),
                 "pystrobe does not begin to sample: {}",
