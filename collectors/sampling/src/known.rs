@@ -50,16 +50,10 @@ struct KnownThread {
 }
 
 impl Known {
-    /// Every other time: nothing tells which of two is meant.
-    pub(crate) fn take_turns(&mut self) -> bool {
+    /// Once in so many times: where nothing tells which of several moments was meant, each gets its part.
+    pub(crate) fn is_turn(&mut self, of: u32) -> bool {
         self.turns = self.turns.wrapping_add(1);
-        self.turns.is_multiple_of(2)
-    }
-
-    /// Every third time.
-    pub(crate) fn is_third_turn(&mut self) -> bool {
-        self.turns = self.turns.wrapping_add(1);
-        self.turns.is_multiple_of(3)
+        self.turns.is_multiple_of(of)
     }
 
     /// The frame before `frame` when it was last seen executing this code.

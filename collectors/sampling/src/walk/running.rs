@@ -65,7 +65,12 @@ impl<M: RemoteMemory> Walk<'_, M> {
                         return Ok(self.oldest_running(at));
                     }
                 }
-                Life::Unstarted if at == stated.current && !self.called_by_running(told) => {
+                // Of the time before its first instruction it is the current one for all but the first part.
+                Life::Unstarted
+                    if at == stated.current
+                        && !self.called_by_running(told)
+                        && !self.known.is_turn(4) =>
+                {
                     return Ok(at);
                 }
                 Life::Unstarted | Life::Gone => {}
@@ -137,9 +142,7 @@ impl<M: RemoteMemory> Walk<'_, M> {
             return newest;
         }
         match base {
-            Some(base) if generator.life == Life::Gone && self.known.is_third_turn() => {
-                base.address
-            }
+            Some(base) if generator.life == Life::Gone && self.known.is_turn(3) => base.address,
             _ => generator.address,
         }
     }
@@ -221,8 +224,8 @@ impl<M: RemoteMemory> Walk<'_, M> {
                     }
                 }
                 // It went back between its caller's line and its own, which are read in this order, or its caller is about
-                // to go on.
-                Life::Gone if direct && self.known.take_turns() => return Some(callee.address),
+                // to go on. To copy a line takes twice as long as to go on.
+                Life::Gone if direct && !self.known.is_turn(3) => return Some(callee.address),
                 Life::Unstarted | Life::Gone => break,
             }
             if callee.through_c && newest == Some(callee.address) {
@@ -238,7 +241,7 @@ impl<M: RemoteMemory> Walk<'_, M> {
     /// its caller seen to run.
     fn may_go_on(&mut self, told: Told, in_doubt: bool, stated: Stated) -> bool {
         if self.layout.shim_free() {
-            !in_doubt || (told.address < stated.top && self.known.take_turns())
+            !in_doubt || (told.address < stated.top && self.known.is_turn(2))
         } else {
             self.has_called(told)
         }
