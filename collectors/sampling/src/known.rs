@@ -31,6 +31,8 @@ pub(crate) struct Known {
     chunks: BTreeMap<u64, (u64, u64)>,
     /// Generators that C code resumed.
     resumed_from_c: FxHashSet<u64>,
+    /// Instructions at which a generator was met on the frame, or could have been.
+    sites: FxHashMap<(u64, u64), Site>,
     /// How often nothing told which of two or three was meant.
     turns: u32,
     threads: FxHashMap<u32, KnownThread>,
@@ -38,6 +40,17 @@ pub(crate) struct Known {
     strangers: FxHashSet<u64>,
     /// The one that was met last, if nobody has looked at it.
     stranger: Option<u64>,
+}
+
+/// An instruction at which the newest frame of a data stack was met.
+#[derive(Debug, Default, Clone, Copy)]
+struct Site {
+    /// How often a generator was the current frame right behind that.
+    generators: u32,
+    /// How often it was this frame itself.
+    itself: u32,
+    /// The generator that was met last.
+    last: u64,
 }
 
 /// Where a thread has its stacks.
@@ -142,6 +155,24 @@ impl Known {
 
     pub(crate) fn take_stranger(&mut self) -> Option<u64> {
         self.stranger.take()
+    }
+
+    /// A frame was the newest of its data stack, at this code object and instruction, and right behind that a generator on
+    /// it was the current frame, or it was so itself. Gives the generator that this instruction resumes, if it
+    /// is one that does: a generator is mostly met where it is waited for.
+    pub(crate) fn met_site(&mut self, site: (u64, u64), generator: Option<u64>) -> Option<u64> {
+        if self.sites.len() > LIMIT {
+            self.sites.clear();
+        }
+        let seen = self.sites.entry(site).or_default();
+        match generator {
+            Some(generator) => {
+                seen.generators = seen.generators.saturating_add(1);
+                seen.last = generator;
+            }
+            None => seen.itself = seen.itself.saturating_add(1),
+        }
+        (seen.generators > seen.itself).then_some(seen.last)
     }
 
     /// The chunk before one, and the one that was begun behind it; 0 where none is known.

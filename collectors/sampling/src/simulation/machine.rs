@@ -267,6 +267,10 @@ impl Machine {
         let spec = &self.program.functions[running.function];
         let op = (spec.body)(running.step, running.argument);
         running.step += 1;
+        if let Some(unit) = op.instruction() {
+            let (frame, function) = (running.frame, running.function);
+            self.write_instruction(frame, function, unit);
+        }
         match op {
             Op::Work(nanoseconds) => self.work(nanoseconds),
             Op::Call(function, argument) => self.push(function, argument, false),
@@ -303,15 +307,6 @@ impl Machine {
     }
 
     fn work(&mut self, nanoseconds: u64) {
-        if let Some(&Activation {
-            frame,
-            function,
-            step,
-            ..
-        }) = self.stack.last()
-        {
-            self.write_instruction(frame, function, 1 + u64::from(step % 30));
-        }
         let spread = nanoseconds * self.unsteady / 100;
         let spread = self.random.u64(0..=2 * spread) as i64 - spread as i64;
         self.pass(nanoseconds.saturating_add_signed(spread));

@@ -28,6 +28,18 @@ pub(super) enum Op {
     Repeat,
 }
 
+impl Op {
+    /// The instruction that does it, from 1: the same one whenever a function does the same.
+    pub(super) fn instruction(self) -> Option<u64> {
+        Some(match self {
+            Self::Work(nanoseconds) => 1 + nanoseconds % 13,
+            Self::Call(function, _) | Self::CallFromC(function, _) => 14 + function as u64 % 8,
+            Self::Resume(number) | Self::ResumeFromC(number) => 22 + number as u64 % 8,
+            _ => return None,
+        })
+    }
+}
+
 /// What a function does at its step number `step` (from 0), where it was called with `argument`.
 pub(super) type Body = fn(step: u32, argument: u32) -> Op;
 

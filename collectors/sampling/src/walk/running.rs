@@ -55,6 +55,9 @@ impl<M: RemoteMemory> Walk<'_, M> {
                 return Ok(self.oldest_running(newest));
             }
             match told.life {
+                Life::Runs | Life::Executes if at == stated.current => {
+                    return Ok(self.on_itself(told));
+                }
                 Life::Runs | Life::Executes => return Ok(self.oldest_running(at)),
                 Life::Waits => {
                     if let Some(generator) = self.last_on(told) {
@@ -121,16 +124,31 @@ impl<M: RemoteMemory> Walk<'_, M> {
                 if let Some(newest) = self.newest_above(caller, stated) {
                     return newest;
                 }
-                let runs = caller.life == Life::Runs && !through_c;
-                return if runs {
-                    caller.address
-                } else {
-                    generator.address
+                if caller.life == Life::Runs && !through_c {
+                    return caller.address;
+                }
+                // Else it was resumed a moment later.
+                let resumes = self.known.met_site(caller.site, Some(generator.address));
+                return match resumes {
+                    Some(_) => generator.address,
+                    None => caller.address,
                 };
             }
             at = caller;
         }
         generator.address
+    }
+
+    /// What ran where the thread state has the newest frame of the data stack: that, unless it was at an instruction that
+    /// resumes a generator. Then that may have yielded since.
+    fn on_itself(&mut self, newest: Told) -> u64 {
+        let resumed = self.known.met_site(newest.site, None);
+        match resumed {
+            Some(generator) if self.carries(newest, generator) && !self.known.is_turn(4) => {
+                generator
+            }
+            _ => self.oldest_running(newest.address),
+        }
     }
 
     /// What ran where a function had gone back to the generator that called it. If that is suspended by now, the moment

@@ -33,6 +33,8 @@ pub(super) struct Told {
     pub(super) stacked: bool,
     /// Where on the data stack it ends, if its code object is known.
     pub(super) end: Option<u64>,
+    /// The code object that it executes and the instruction it is at, as the frame has it.
+    pub(super) site: (u64, u64),
 }
 
 impl<M: RemoteMemory> Walk<'_, M> {
@@ -68,6 +70,7 @@ impl<M: RemoteMemory> Walk<'_, M> {
             through_c: false,
             stacked: false,
             end: None,
+            site: (code, 0),
         };
         match (layout.activity(), layout.frame.instruction) {
             (Activity::Flag(offset, value), _) => {
@@ -108,6 +111,9 @@ impl<M: RemoteMemory> Walk<'_, M> {
                 }
             }
             _ => return None,
+        }
+        if let Instruction::Pointer(at) = layout.frame.instruction {
+            told.site.1 = bytes.u64_at(at)?;
         }
         let owner = owner??;
         if layout.is_shim(owner) {
