@@ -101,24 +101,24 @@ fn check(program: Program, allowed: [Limits; 5]) {
     );
 }
 
-// Half a percent is the goal, and met by calls of 0.1 to 0.3 us, by generators that take a few us a turn and by
-// recursion over several chunks, but for 3.11 (it does not mark a function that has returned), and 3.15 where
-// chunks come and go. What is wider than that is harder than programs are, or known to be wrong:
-// calls of 30 to 50 ns (two stores of the interpreter are a hundredth of such a round), generators of 40 ns or that are
-// made anew each time, calls through C on 3.11 and 3.12 (the current frame is told on the C stack), and a
-// program that does little but map and unmap a chunk. Up to 3.10 frames are read one by one, so that of a recursion which is
-// deeper than a few frames some samples miss frames in the middle.
+// Half a percent is the goal, and met at 1 kHz by calls of 0.1 to 0.3 us, by generators that take a few us a turn and by
+// recursion over several chunks, but for 3.11 (it does not mark a function that has returned), and generators on 3.12 (its
+// current frame is told on the C stack, by one more region and so later). What is wider than that is harder than
+// programs are, or known to be wrong: calls of 30 to 50 ns (two stores of the interpreter are a hundredth of such a
+// round), generators of 40 ns or that are made anew each time, calls through C, and a program that does little but
+// map and unmap a chunk. Up to 3.10 frames are read one by one, so that of a recursion which is deeper than a few
+// frames some samples miss frames in the middle. At full speed the reader holds up the program, and is held up by it.
 
 #[test]
 fn short_calls_have_their_true_shares() {
     check(
         SHORT_CALLS,
         [
-            limits(0.005, 0.055, 0.0, 0.005, 0.009, 1.07),
-            limits(0.008, 0.03, 0.0, 0.005, 0.009, 1.07),
-            limits(0.009, 0.043, 0.0, 0.005, 0.009, 1.07),
-            limits(0.009, 0.039, 0.0, 0.005, 0.009, 1.07),
-            limits(0.011, 0.05, 0.0, 0.005, 0.009, 1.07),
+            limits(0.005, 0.069, 0.0, 0.005, 0.009, 1.07),
+            limits(0.008, 0.026, 0.0, 0.005, 0.009, 1.07),
+            limits(0.005, 0.036, 0.0, 0.005, 0.009, 1.07),
+            limits(0.005, 0.035, 0.0, 0.005, 0.009, 1.07),
+            limits(0.005, 0.036, 0.0, 0.005, 0.009, 1.07),
         ],
     );
 }
@@ -128,11 +128,11 @@ fn alternating_generators_have_their_true_shares() {
     check(
         ALTERNATING,
         [
-            limits(0.005, 0.019, 0.0, 0.005, 0.009, 1.07),
-            limits(0.008, 0.044, 0.0, 0.005, 0.009, 1.07),
-            limits(0.011, 0.033, 0.0, 0.005, 0.009, 1.07),
-            limits(0.005, 0.029, 0.0, 0.005, 0.009, 1.07),
-            limits(0.009, 0.033, 0.0, 0.005, 0.009, 1.07),
+            limits(0.005, 0.024, 0.0, 0.005, 0.009, 1.07),
+            limits(0.008, 0.038, 0.0, 0.005, 0.009, 1.07),
+            limits(0.008, 0.025, 0.0, 0.005, 0.009, 1.07),
+            limits(0.005, 0.028, 0.0, 0.005, 0.009, 1.07),
+            limits(0.005, 0.027, 0.0, 0.005, 0.009, 1.07),
         ],
     );
 }
@@ -142,11 +142,11 @@ fn tiny_calls_have_their_true_shares() {
     check(
         TINY_CALLS,
         [
-            limits(0.005, 0.053, 0.0, 0.005, 0.009, 1.07),
-            limits(0.023, 0.034, 0.0, 0.005, 0.009, 1.07),
-            limits(0.035, 0.026, 0.0, 0.005, 0.009, 1.07),
-            limits(0.035, 0.026, 0.0, 0.005, 0.009, 1.07),
-            limits(0.031, 0.057, 0.0, 0.005, 0.009, 1.07),
+            limits(0.005, 0.043, 0.0, 0.005, 0.009, 1.07),
+            limits(0.024, 0.035, 0.0, 0.005, 0.009, 1.07),
+            limits(0.011, 0.021, 0.0, 0.005, 0.009, 1.07),
+            limits(0.011, 0.038, 0.0, 0.005, 0.009, 1.07),
+            limits(0.008, 0.029, 0.0, 0.005, 0.009, 1.07),
         ],
     );
 }
@@ -156,11 +156,11 @@ fn leaf_functions_have_their_true_shares() {
     check(
         LEAVES,
         [
-            limits(0.005, 0.089, 0.0, 0.005, 0.009, 1.07),
-            limits(0.005, 0.037, 0.0, 0.005, 0.009, 1.07),
-            limits(0.005, 0.041, 0.0, 0.005, 0.009, 1.07),
-            limits(0.005, 0.087, 0.0, 0.005, 0.009, 1.07),
-            limits(0.005, 0.055, 0.0, 0.005, 0.009, 1.07),
+            limits(0.005, 0.097, 0.0, 0.005, 0.009, 1.07),
+            limits(0.005, 0.038, 0.0, 0.005, 0.009, 1.07),
+            limits(0.005, 0.039, 0.0, 0.005, 0.009, 1.07),
+            limits(0.005, 0.051, 0.0, 0.005, 0.009, 1.07),
+            limits(0.008, 0.051, 0.0, 0.005, 0.009, 1.07),
         ],
     );
 }
@@ -170,11 +170,11 @@ fn generators_in_turn_have_no_impossible_stacks() {
     check(
         GENERATORS,
         [
-            limits(0.005, 0.049, 0.0, 0.005, 0.009, 1.07),
-            limits(0.039, 0.041, 0.0, 0.005, 0.009, 1.07),
-            limits(0.121, 0.069, 0.0, 0.005, 0.009, 1.07),
-            limits(0.095, 0.057, 0.0, 0.005, 0.009, 1.07),
-            limits(0.047, 0.054, 0.0, 0.005, 0.009, 1.07),
+            limits(0.005, 0.054, 0.0, 0.005, 0.009, 1.07),
+            limits(0.013, 0.05, 0.0, 0.005, 0.009, 1.07),
+            limits(0.119, 0.068, 0.0, 0.005, 0.009, 1.07),
+            limits(0.096, 0.064, 0.0, 0.005, 0.009, 1.07),
+            limits(0.013, 0.078, 0.0, 0.005, 0.011, 1.08),
         ],
     );
 }
@@ -184,11 +184,11 @@ fn generators_that_yield_from_others_keep_them_below() {
     check(
         YIELD_FROM,
         [
-            limits(0.005, 0.206, 0.0, 0.005, 0.081, 1.14),
-            limits(0.087, 0.099, 0.0, 0.005, 0.057, 1.12),
-            limits(0.151, 0.138, 0.0, 0.005, 0.009, 1.07),
-            limits(0.097, 0.141, 0.0, 0.005, 0.105, 1.16),
-            limits(0.048, 0.087, 0.0, 0.005, 0.014, 1.08),
+            limits(0.005, 0.072, 0.0, 0.005, 0.011, 1.08),
+            limits(0.087, 0.218, 0.0, 0.005, 0.113, 1.17),
+            limits(0.144, 0.115, 0.0, 0.005, 0.009, 1.07),
+            limits(0.087, 0.17, 0.0, 0.005, 0.11, 1.16),
+            limits(0.057, 0.169, 0.0, 0.005, 0.123, 1.18),
         ],
     );
 }
@@ -198,11 +198,11 @@ fn recursion_keeps_its_share() {
     check(
         RECURSION,
         [
-            limits(0.005, 0.128, 0.0, 0.005, 0.009, 1.07),
-            limits(0.005, 0.095, 0.0, 0.005, 0.009, 1.07),
-            limits(0.005, 0.052, 0.0, 0.005, 0.009, 1.07),
-            limits(0.005, 0.048, 0.0, 0.005, 0.009, 1.07),
-            limits(0.005, 0.05, 0.0, 0.005, 0.009, 1.07),
+            limits(0.005, 0.14, 0.0, 0.005, 0.009, 1.07),
+            limits(0.005, 0.08, 0.0, 0.005, 0.009, 1.07),
+            limits(0.005, 0.055, 0.0, 0.005, 0.009, 1.07),
+            limits(0.005, 0.044, 0.0, 0.005, 0.009, 1.07),
+            limits(0.005, 0.044, 0.0, 0.005, 0.009, 1.07),
         ],
     );
 }
@@ -212,11 +212,11 @@ fn recursion_over_several_chunks_keeps_its_share() {
     check(
         CHUNKS,
         [
-            limits(0.005, 0.02, 0.073, 0.005, 0.009, 1.07),
-            limits(0.005, 0.024, 0.0, 0.005, 0.009, 1.07),
-            limits(0.005, 0.026, 0.0, 0.005, 0.009, 1.07),
-            limits(0.005, 0.023, 0.0, 0.005, 0.009, 1.07),
+            limits(0.005, 0.018, 0.073, 0.005, 0.009, 1.07),
             limits(0.005, 0.022, 0.0, 0.005, 0.009, 1.07),
+            limits(0.005, 0.028, 0.0, 0.005, 0.009, 1.07),
+            limits(0.005, 0.028, 0.0, 0.005, 0.009, 1.07),
+            limits(0.005, 0.023, 0.0, 0.005, 0.009, 1.07),
         ],
     );
 }
@@ -226,11 +226,11 @@ fn calls_to_and_fro_across_the_border_of_a_chunk_are_bounded() {
     check(
         ACROSS,
         [
-            limits(0.005, 0.058, 0.011, 0.005, 0.009, 1.07),
-            limits(0.432, 0.411, 0.0, 0.005, 0.009, 1.07),
-            limits(0.162, 0.22, 0.0, 0.005, 0.009, 1.07),
-            limits(0.206, 0.22, 0.0, 0.005, 0.009, 1.07),
-            limits(0.074, 0.102, 0.0, 0.005, 0.012, 1.08),
+            limits(0.005, 0.072, 0.011, 0.005, 0.009, 1.07),
+            limits(0.431, 0.401, 0.0, 0.005, 0.009, 1.07),
+            limits(0.162, 0.219, 0.0, 0.005, 0.009, 1.07),
+            limits(0.207, 0.217, 0.0, 0.005, 0.009, 1.07),
+            limits(0.098, 0.116, 0.0, 0.005, 0.011, 1.08),
         ],
     );
 }
@@ -240,11 +240,11 @@ fn functions_called_from_c_keep_their_callers() {
     check(
         THROUGH_C,
         [
-            limits(0.005, 0.042, 0.0, 0.005, 0.009, 1.07),
-            limits(0.06, 0.092, 0.0, 0.005, 0.009, 1.07),
-            limits(0.14, 0.096, 0.0, 0.005, 0.011, 1.08),
-            limits(0.036, 0.042, 0.0, 0.005, 0.009, 1.07),
-            limits(0.025, 0.06, 0.0, 0.005, 0.009, 1.07),
+            limits(0.005, 0.05, 0.0, 0.005, 0.009, 1.07),
+            limits(0.068, 0.13, 0.0, 0.005, 0.009, 1.07),
+            limits(0.025, 0.051, 0.0, 0.005, 0.009, 1.08),
+            limits(0.024, 0.058, 0.0, 0.005, 0.009, 1.07),
+            limits(0.036, 0.074, 0.0, 0.005, 0.009, 1.07),
         ],
     );
 }
@@ -254,11 +254,11 @@ fn a_function_that_is_redefined_is_never_misnamed() {
     check(
         REDEFINITION,
         [
-            limits(0.005, 0.063, 0.0, 0.005, 0.009, 7.56),
+            limits(0.005, 0.061, 0.0, 0.005, 0.009, 7.56),
             limits(0.005, 0.047, 0.0, 0.005, 0.009, 8.37),
-            limits(0.005, 0.012, 0.0, 0.005, 0.009, 5.13),
-            limits(0.005, 0.01, 0.001, 0.005, 0.009, 5.13),
-            limits(0.005, 0.011, 0.0, 0.005, 0.009, 5.13),
+            limits(0.005, 0.013, 0.0, 0.005, 0.009, 5.13),
+            limits(0.005, 0.01, 0.002, 0.005, 0.009, 5.13),
+            limits(0.005, 0.01, 0.0, 0.005, 0.009, 5.13),
         ],
     );
 }
@@ -269,10 +269,10 @@ fn deep_stacks_weigh_as_much_as_shallow_ones() {
         DEEP_AND_SHALLOW,
         [
             limits(0.005, 0.012, 0.022, 0.005, 0.017, 1.09),
-            limits(0.005, 0.011, 0.0, 0.005, 0.017, 1.08),
-            limits(0.005, 0.009, 0.0, 0.005, 0.011, 1.08),
-            limits(0.005, 0.01, 0.0, 0.005, 0.024, 1.09),
-            limits(0.005, 0.009, 0.0, 0.005, 0.011, 1.08),
+            limits(0.005, 0.011, 0.0, 0.005, 0.014, 1.08),
+            limits(0.005, 0.01, 0.0, 0.005, 0.009, 1.07),
+            limits(0.005, 0.01, 0.0, 0.005, 0.009, 1.07),
+            limits(0.005, 0.01, 0.0, 0.005, 0.011, 1.08),
         ],
     );
 }
