@@ -17,10 +17,13 @@ use crate::memory::{ReadError, Region, RemoteMemory};
 /// back to each of them within fewer.
 const FORGET_AFTER: u64 = 16;
 
-/// Of the regions that may be forgotten this many stay, those that were used last, and one more for every two that are in
+/// Of the frames that may be forgotten this many stay, those that were used last, and one more for every two that are in
 /// use: to read one costs a tenth of a microsecond, to miss one a call of its own, and then it is later
 /// than all the rest.
 const STALE_KEPT: usize = 8;
+
+/// Regions with no more bytes than this between them may be read as one.
+const NEIGHBOURS: usize = 512;
 
 /// A region that was unmapped is read last for this many samples.
 const STAYS_DOUBTFUL: u64 = 512;
@@ -45,6 +48,11 @@ pub(crate) enum Group {
 }
 
 impl Group {
+    /// Whether it does not matter which of its regions is read first.
+    fn is_unordered(self) -> bool {
+        matches!(self, Self::Code | Self::Root)
+    }
+
     /// Keeps together what belongs to a thread.
     fn order(self) -> (u32, u8) {
         match self {
@@ -61,8 +69,6 @@ impl Group {
 struct Slot {
     region: Region,
     group: Group,
-    /// Its length from the next sample on.
-    length: usize,
     /// Where its bytes start in the buffer; `None` while they were not read for this sample.
     start: Option<usize>,
     /// The last sample that asked for it.
@@ -84,6 +90,8 @@ pub(crate) struct Snapshot {
     by_address: BTreeMap<u64, usize>,
     buffer: Vec<u8>,
     regions: Vec<Region>,
+    /// The first slot of each region that is read.
+    first_slots: Vec<usize>,
     sample: u64,
     next_rank: u32,
     /// The slot that was found last: the next question is mostly about it or its neighbour.
@@ -104,36 +112,65 @@ impl Snapshot {
         if self.unsorted {
             self.sort();
         }
-        self.regions.clear();
-        let mut length = 0;
-        for slot in &mut self.slots {
-            slot.region.length = slot.length;
-            self.regions.push(slot.region);
-            slot.start = Some(length);
-            length += slot.region.length;
-        }
+        let length = self.lay_out();
         self.buffer.resize(length, 0);
         let mut done = 0;
         while done < self.regions.len() {
-            let start = self.slots[done].start.unwrap_or(0);
+            let first = self.first_slots[done];
+            let start = self.slots[first].start.unwrap_or(0);
             done += memory.read_regions(&self.regions[done..], &mut self.buffer[start..])?;
             if done < self.regions.len() {
-                // The region at `done` is unmapped by now. The rest is still worth having, but not what has been
+                // What is at `done` is unmapped by now. The rest is still worth having, but not what has been
                 // missing before: one chunk that is gone takes those behind it along.
-                let known = self.slots[done].doubtful >= self.sample;
-                self.slots[done].doubtful = self.sample + STAYS_DOUBTFUL;
+                let first = self.first_slots[done];
+                let known = self.slots[first].doubtful >= self.sample;
+                self.slots[first].doubtful = self.sample + STAYS_DOUBTFUL;
                 self.unsorted |= !known;
-                let end = if known { self.slots.len() } else { done + 1 };
-                for slot in &mut self.slots[done..end] {
+                done = if known { self.regions.len() } else { done + 1 };
+                let end = self.first_slots.get(done).copied();
+                let end = end.unwrap_or(self.slots.len());
+                for slot in &mut self.slots[first..end] {
                     slot.start = None;
                 }
-                done = end;
                 if done < self.regions.len() {
                     self.extra_calls += 1;
                 }
             }
         }
         Ok(())
+    }
+
+    /// Says what is read in this sample, and where in the buffer the bytes of each slot will be. Neighbours whose order does
+    /// not matter are read as one: the kernel takes longer to look up a page than to copy some hundred bytes
+    /// more. Gives the number of bytes in all.
+    fn lay_out(&mut self) -> usize {
+        self.regions.clear();
+        self.first_slots.clear();
+        let (mut length, sample) = (0, self.sample);
+        let mut open: Option<Group> = None;
+        for (number, slot) in self.slots.iter_mut().enumerate() {
+            let grows = open == Some(slot.group) && slot.doubtful < sample;
+            let whole = self.regions.last_mut().filter(|_| grows);
+            let reach = whole.and_then(|whole| {
+                let offset = slot.region.address.checked_sub(whole.address)?;
+                let offset = usize::try_from(offset).ok()?;
+                (offset <= whole.length + NEIGHBOURS).then_some((whole, offset))
+            });
+            if let Some((whole, offset)) = reach {
+                let longer = whole.length.max(offset + slot.region.length);
+                slot.start = Some(length - whole.length + offset);
+                length += longer - whole.length;
+                whole.length = longer;
+                continue;
+            }
+            self.regions.push(slot.region);
+            self.first_slots.push(number);
+            slot.start = Some(length);
+            length += slot.region.length;
+            let may_grow = slot.group.is_unordered() && slot.doubtful < sample;
+            open = may_grow.then_some(slot.group);
+        }
+        length
     }
 
     /// How many calls this sample needed beyond the first.
@@ -220,7 +257,6 @@ impl Snapshot {
         let slot = Slot {
             region,
             group,
-            length: region.length,
             start,
             used: self.sample,
             doubtful: 0,
@@ -281,13 +317,15 @@ impl Snapshot {
         let sample = self.sample;
         // What may come back costs nothing while it is away.
         let stays = |slot: &Slot| slot.used >= oldest || slot.doubtful >= sample;
+        self.slots
+            .retain(|slot| stays(slot) || matches!(slot.group, Group::Stack(_)));
         let mut stale: Vec<u64> = self
             .slots
             .iter()
             .filter(|slot| !stays(slot))
             .map(|slot| slot.used)
             .collect();
-        let kept = STALE_KEPT + (before - stale.len()) / 2;
+        let kept = STALE_KEPT + (self.slots.len() - stale.len()) / 2;
         let mut since = 0;
         if stale.len() > kept {
             let (_, &mut last, _) = stale.select_nth_unstable_by(kept, |a, b| b.cmp(a));
@@ -301,11 +339,11 @@ impl Snapshot {
         let sample = self.sample;
         self.slots.sort_by_key(|slot| {
             let doubtful = slot.doubtful >= sample;
-            // Of those that may be unmapped the older ones come first: a chunk is there only if those before it are.
-            let rank = if doubtful {
-                u32::MAX - slot.rank
-            } else {
-                slot.rank
+            let rank = match slot.group.is_unordered() {
+                true => slot.region.address,
+                // Of those that may be unmapped the older ones come first: a chunk is there only if those before it are.
+                false if doubtful => u64::from(u32::MAX - slot.rank),
+                false => u64::from(slot.rank),
             };
             (doubtful, slot.group.order(), rank)
         });
