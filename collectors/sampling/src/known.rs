@@ -53,6 +53,12 @@ struct Site {
     last: u64,
 }
 
+impl Site {
+    fn resumes(self) -> Option<u64> {
+        (self.generators > self.itself).then_some(self.last)
+    }
+}
+
 /// Where a thread has its stacks.
 #[derive(Debug, Default)]
 struct KnownThread {
@@ -172,7 +178,12 @@ impl Known {
             }
             None => seen.itself = seen.itself.saturating_add(1),
         }
-        (seen.generators > seen.itself).then_some(seen.last)
+        seen.resumes()
+    }
+
+    /// The generator that an instruction resumes, if it is one that does.
+    pub(crate) fn resumed_at(&self, site: (u64, u64)) -> Option<u64> {
+        self.sites.get(&site)?.resumes()
     }
 
     /// The chunk before one, and the one that was begun behind it; 0 where none is known.

@@ -17,7 +17,7 @@ use crate::memory::{ReadError, Region, RemoteMemory};
 /// back to each of them within fewer.
 const FORGET_AFTER: u64 = 16;
 
-/// Of the frames that may be forgotten this many stay, those that were used last, and one more for every two that are in
+/// Of what belongs to a thread and may be forgotten this many stay, those that were used last, and one more for every two that are in
 /// use: to read one costs a tenth of a microsecond, to miss one a call of its own, and then it is later
 /// than all the rest.
 const STALE_KEPT: usize = 8;
@@ -318,7 +318,7 @@ impl Snapshot {
         // What may come back costs nothing while it is away.
         let stays = |slot: &Slot| slot.used >= oldest || slot.doubtful >= sample;
         self.slots
-            .retain(|slot| stays(slot) || matches!(slot.group, Group::Stack(_)));
+            .retain(|slot| stays(slot) || !slot.group.is_unordered());
         let mut stale: Vec<u64> = self
             .slots
             .iter()

@@ -103,8 +103,14 @@ impl<M: RemoteMemory> Walk<'_, M> {
             .is_some_and(|caller| caller.life == Life::Runs)
     }
 
-    /// The generator that a frame waits for, which is suspended by now: that which called what lies behind the frame.
+    /// The generator that a frame waits for, which is suspended by now: that which its instruction resumes, or which called
+    /// what lies behind the frame.
     fn last_on(&mut self, waiting: Told) -> Option<u64> {
+        if let Some(generator) = self.known.resumed_at(waiting.site)
+            && self.carries(waiting, generator)
+        {
+            return Some(generator);
+        }
         let callee = waiting.end.and_then(|end| self.ask(end))?;
         let generator = self.ask(callee.caller).filter(|told| !told.stacked)?;
         self.carries(waiting, generator.address)
@@ -243,7 +249,13 @@ impl<M: RemoteMemory> Walk<'_, M> {
                 }
                 // It went back between its caller's line and its own, which are read in this order, or its caller is about
                 // to go on. To copy a line takes twice as long as to go on.
-                Life::Gone if direct && !self.known.is_turn(3) => return Some(callee.address),
+                Life::Gone
+                    if direct
+                        && self.known.resumed_at(below.site).is_none()
+                        && !self.known.is_turn(3) =>
+                {
+                    return Some(callee.address);
+                }
                 Life::Unstarted | Life::Gone => break,
             }
             if callee.through_c && newest == Some(callee.address) {
@@ -259,7 +271,9 @@ impl<M: RemoteMemory> Walk<'_, M> {
     /// its caller seen to run.
     fn may_go_on(&mut self, told: Told, in_doubt: bool, stated: Stated) -> bool {
         if self.layout.shim_free() {
-            !in_doubt || (told.address < stated.top && self.known.is_turn(2))
+            // Or the caller is about to go on: that is a small part of such moments.
+            !in_doubt && !self.known.is_turn(8)
+                || in_doubt && told.address < stated.top && self.known.is_turn(2)
         } else {
             self.has_called(told)
         }
