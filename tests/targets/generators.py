@@ -1,4 +1,4 @@
-"""Two generators alternate, each with a helper of its own: every few microseconds, or `tight` in 0.3 microseconds.
+"""Two generators alternate, each with a helper of its own: every few microseconds, or, `tight`, in half a one.
 
 Only these stacks exist below `alternate`: itself, `ping` or `pong`, and the helper of the one that runs.
 """

@@ -9,12 +9,12 @@ use std::collections::BTreeMap;
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
+use crate::layout::FrameLayout;
+use crate::memory::CACHE_LINE;
 use crate::walk::{CHUNK_HEADER, Place, RawFrame, USUAL_CHUNK};
 
 /// More frames than this are not remembered.
 const LIMIT: usize = 1 << 16;
-/// Bytes that the processor's caches keep together.
-const LINE: u64 = 64;
 /// One call in so many, and fewer, are dubious.
 const RARELY: u64 = 64;
 
@@ -204,10 +204,12 @@ impl Known {
 
     /// Whether a generator of this stack calls something which it calls so rarely that the reading is the likelier cause:
     /// the two words of a frame that say so may lie on two lines of the cache, and be of two calls.
-    pub(crate) fn is_dubious(&mut self, frames: &[RawFrame]) -> bool {
+    pub(crate) fn is_dubious(&mut self, layout: &FrameLayout, frames: &[RawFrame]) -> bool {
+        let line = |frame: &RawFrame, offset| frame.address.wrapping_add(offset) / CACHE_LINE;
         frames.windows(2).any(|pair| {
             let [callee, caller] = pair else { return false };
-            if caller.place != Place::Heap || (callee.address + 8) % LINE != 0 {
+            let torn = line(callee, layout.code) != line(callee, layout.previous);
+            if caller.place != Place::Heap || callee.place == Place::Heap || !torn {
                 return false;
             }
             let callers = self.calls.entry(callee.code).or_default();

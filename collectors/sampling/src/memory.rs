@@ -8,6 +8,9 @@ use std::time::Instant;
 
 use thiserror::Error;
 
+/// Bytes that the processor's caches keep together, and that are copied at one moment.
+pub(crate) const CACHE_LINE: u64 = 64;
+
 /// A range of the target's address space.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Region {

@@ -17,8 +17,8 @@ use crate::memory::{ReadError, Region, RemoteMemory};
 /// back to each of them within fewer.
 const FORGET_AFTER: u64 = 16;
 
-/// Of what belongs to a thread and may be forgotten this many stay, those that were used last, and one more for every two that are in
-/// use: to read one costs a tenth of a microsecond, to miss one a call of its own, and then it is later
+/// Of what belongs to a thread and may be forgotten this many stay, those that were used last, and one more for every two
+/// that are in use: to read one costs a tenth of a microsecond, to miss one a call of its own, and then it is later
 /// than all the rest.
 const STALE_KEPT: usize = 8;
 

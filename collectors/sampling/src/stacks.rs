@@ -262,7 +262,7 @@ impl<M: RemoteMemory> Stacks<M> {
         while address != 0 {
             let slot = self.slot(address);
             let state = thread_region(&self.layout, address);
-            let group = Group::Thread(u32::try_from(slot).unwrap_or(u32::MAX));
+            let group = Group::Thread(number(slot));
             let bytes = self
                 .snapshot
                 .get_or_fetch(&self.memory, state, state, group)?;
@@ -310,8 +310,7 @@ impl<M: RemoteMemory> Stacks<M> {
             return;
         }
         self.serials += 1;
-        self.known
-            .forget_thread(u32::try_from(slot).unwrap_or(u32::MAX));
+        self.known.forget_thread(number(slot));
         if self.free.last() == Some(&slot) {
             self.free.pop();
         }
@@ -354,7 +353,7 @@ impl<M: RemoteMemory> Stacks<M> {
                 Gil::Unknown => false,
             };
             let subject = Subject {
-                number: u32::try_from(slot).unwrap_or(u32::MAX),
+                number: number(slot),
                 state,
                 stands,
             };
@@ -439,11 +438,11 @@ impl<M: RemoteMemory> Stacks<M> {
                     self.codes.get(*code).is_none_or(|(_, code)| code.generator)
                 });
             thread.complete = fitting && thread.end == End::Foot && !generator_at_foot;
-            let dubious = first && thread.complete && self.known.is_dubious(&thread.raw);
+            let dubious =
+                first && thread.complete && self.known.is_dubious(&self.layout.frame, &thread.raw);
             thread.settled = thread.complete && !disturbed && !dubious;
             if thread.settled {
-                let number = u32::try_from(slot).unwrap_or(u32::MAX);
-                self.known.learn(number, &thread.raw);
+                self.known.learn(number(slot), &thread.raw);
             }
             impossible += u64::from(!thread.settled);
         }
@@ -497,6 +496,11 @@ fn fit(codes: &Codes, stamp: u64, raw: &[RawFrame], frames: &mut Vec<(RawFrame, 
         frames.push((*frame, id));
     }
     true
+}
+
+/// The number by which the regions of the thread in a slot are planned. There are at most [`MAX_LIST`] slots.
+fn number(slot: usize) -> u32 {
+    u32::try_from(slot).unwrap_or(u32::MAX)
 }
 
 /// The part of an interpreter's state that is read, and how far into the state it starts. Its fields lie

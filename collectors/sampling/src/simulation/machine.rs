@@ -13,10 +13,9 @@ use super::objects::{CODE_SIZE, CodeObject, Objects, STRING_SIZE, write_code};
 use super::program::{Op, Program};
 use super::truth::{EMPTY, Path, Truth};
 use crate::layout::{FrameChain, Layout, Minor};
+use crate::memory::CACHE_LINE;
 
 pub(super) const NANOSECOND: u64 = 1000;
-/// Bytes that the processor's caches keep together.
-pub(super) const LINE: u64 = 64;
 /// From one store of the interpreter to the next.
 const STORE: u64 = 700;
 
@@ -215,7 +214,7 @@ impl Machine {
     /// The line at an address was read.
     pub(super) fn share(&mut self, address: u64) {
         if self.stall > 0 {
-            self.shared.insert(address / LINE);
+            self.shared.insert(address / CACHE_LINE);
         }
     }
 
@@ -232,7 +231,7 @@ impl Machine {
         else {
             return false;
         };
-        if !self.shared.remove(&(address / LINE)) {
+        if !self.shared.remove(&(address / CACHE_LINE)) {
             return false;
         }
         for (at, _) in &mut self.queue {

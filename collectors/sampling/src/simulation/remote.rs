@@ -4,9 +4,9 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use super::machine::{LINE, Machine, NANOSECOND};
+use super::machine::{Machine, NANOSECOND};
 use super::truth::Path;
-use crate::memory::{ReadError, Region, RemoteMemory};
+use crate::memory::{CACHE_LINE, ReadError, Region, RemoteMemory};
 
 /// How long reading takes. `process_vm_readv` on a 2-core virtual machine: 2 to 3 microseconds a call.
 #[derive(Debug, Clone, Copy)]
@@ -92,7 +92,7 @@ impl RemoteMemory for Remote {
                 if done == 1 && address >= region.address + 128 && address < region.address + 192 {
                     self.moments.borrow_mut().push(machine.truth.top());
                 }
-                let piece = (LINE - address % LINE).min(end - address);
+                let piece = (CACHE_LINE - address % CACHE_LINE).min(end - address);
                 let next = filled + piece as usize;
                 machine.image.copy(address, &mut into[filled..next]);
                 machine.share(address);

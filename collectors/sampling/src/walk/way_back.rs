@@ -97,6 +97,10 @@ impl<M: RemoteMemory> Walk<'_, M> {
             if end == frame {
                 return Some(at);
             }
+            // Upwards only: what is no code object may say that its frames have no size.
+            if end <= at {
+                return None;
+            }
             at = end;
         }
         None
