@@ -129,7 +129,7 @@ fn describe<M: RemoteMemory>(
     } else {
         ThreadState::Idle
     };
-    let frames = stack.frames.iter().filter_map(|&(frame, code)| {
+    let frames = stack.frames.iter().rev().filter_map(|&(frame, code)| {
         let (function, code) = stacks.codes.get(code).filter(|(_, code)| !code.hidden)?;
         let function = stacks.codes.functions.fresh.get(function.index())?.clone();
         Some(StackFrame {

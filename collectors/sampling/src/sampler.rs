@@ -89,7 +89,12 @@ impl<M: RemoteMemory> Sampler<M> {
     ///
     /// Where the process could not be read at all.
     pub(crate) fn sample(&mut self, weight: Duration) -> Result<(), ReadError> {
-        let reading = self.stacks.read()?;
+        let reading = self.stacks.read().inspect_err(|_| {
+            // What stayed as it was is told from reading to reading, and nobody was told of this one.
+            for track in self.tracks.iter_mut().flatten() {
+                track.path.clear();
+            }
+        })?;
         self.counters.taken += 1;
         self.counters.repaired += u64::from(reading.repaired);
         self.counters.truncated += reading.truncated;
@@ -316,16 +321,15 @@ fn whole<M: RemoteMemory>(
     track: &mut Track,
     stack: &ThreadStack,
 ) -> NodeId {
-    let outermost_first = || stack.frames.iter().rev();
-    let shared = outermost_first()
-        .zip(&track.path)
-        .take_while(|((frame, code), (old_frame, old_code, _))| {
-            frame == old_frame && code == old_code
-        })
-        .count();
+    let kept = stack.kept.min(track.path.len());
+    let changed = stack.frames.iter().zip(&track.path).skip(kept);
+    let same = changed.take_while(|((frame, code), (old_frame, old_code, _))| {
+        frame == old_frame && code == old_code
+    });
+    let shared = kept + same.count();
     track.path.truncate(shared);
     let mut parent = track.path.last().map_or(track.foot, |&(_, _, node)| node);
-    for &(frame, code) in outermost_first().skip(shared) {
+    for &(frame, code) in stack.frames.iter().skip(shared) {
         parent = nodes.call(stacks, parent, (frame, code));
         track.path.push((frame, code, parent));
     }
@@ -349,7 +353,7 @@ fn part<M: RemoteMemory>(
         parent: Some(track.foot),
         frame,
     });
-    for &frame in stack.frames.iter().rev() {
+    for &frame in &stack.frames {
         parent = nodes.call(stacks, parent, frame);
     }
     parent

@@ -13,13 +13,15 @@ use rustc_hash::FxHashMap;
 
 use crate::codes::{CodeId, Codes};
 use crate::discovery::Roots;
-use crate::interpreter_lock::{self, Gil, InterpreterMoment};
+use crate::interpreter_lock::{Gil, InterpreterMoment, Locks};
 use crate::known::Known;
 use crate::layout::Layout;
 use crate::memory::{Fields, ReadError, Region, RemoteMemory};
 use crate::ring::Ring;
 use crate::snapshot::{Group, Snapshot};
-use crate::walk::{At, End, Learnt, Place, RawFrame, Subject, walk};
+use crate::walk::{
+    At, End, Found, LastWalk, Learnt, Mark, Place, RawFrame, Subject, join_marks, walk,
+};
 
 /// How often a moment is read again while a stack is impossible.
 const REPAIRS: u32 = 8;
@@ -52,13 +54,19 @@ pub(crate) struct ThreadStack {
     pub(crate) interpreter_id: u64,
     /// Grows with each thread that was met: tells this one from an earlier one in the same slot.
     pub(crate) serial: u64,
-    /// Innermost first, with the code object that each executes.
+    /// Outermost first, with the code object that each executes.
     pub(crate) frames: Vec<(RawFrame, CodeId)>,
+    /// How many of them are those of the reading before.
+    pub(crate) kept: usize,
     /// Whether the frames reach the foot of the thread.
     pub(crate) complete: bool,
-    raw: Vec<RawFrame>,
+    /// By what the walk to these frames went, outermost first.
+    marks: Vec<Mark>,
+    found: Found,
     end: End,
     settled: bool,
+    /// The sample of the snapshot that the frames were found in, whole and proven, and the stamp of the proof.
+    as_of: (u64, u64),
     /// The reading it was last met in.
     seen: u64,
 }
@@ -92,13 +100,19 @@ pub(crate) struct Stacks<M> {
     generations: Vec<(u64, u64)>,
     stamp: u64,
     unproven: Vec<u64>,
+    /// Frames that are being judged.
+    fitting: Vec<(RawFrame, CodeId)>,
     known: Known,
-    /// Whether code objects were freed since the reading before.
+    /// Whether code objects were freed since the reading before, or there are new ones.
     freed: bool,
+    locks: Locks,
     /// What each interpreter was doing in the last reading, by its address.
     moments: FxHashMap<u64, InterpreterMoment>,
     /// Whether it is asked if they collect garbage.
     pub(crate) gc: bool,
+    /// Whether all stacks are walked to the foot each time, as if nothing were known of the walk before.
+    #[cfg(test)]
+    pub(crate) walks_whole: bool,
 }
 
 impl<M: RemoteMemory> Stacks<M> {
@@ -108,6 +122,7 @@ impl<M: RemoteMemory> Stacks<M> {
             layout,
             codes: Codes::new(code_type),
             roots,
+            locks: Locks::new(roots),
             snapshot: Snapshot::default(),
             slots: Vec::new(),
             free: Vec::new(),
@@ -118,10 +133,13 @@ impl<M: RemoteMemory> Stacks<M> {
             generations: Vec::new(),
             stamp: 0,
             unproven: Vec::new(),
+            fitting: Vec::new(),
             known: Known::default(),
             freed: true,
             moments: FxHashMap::default(),
             gc: false,
+            #[cfg(test)]
+            walks_whole: false,
         }
     }
 
@@ -206,7 +224,9 @@ impl<M: RemoteMemory> Stacks<M> {
         };
         let mut ring = Ring::new(interpreter);
         let mut count = 0;
-        let mut changed = fields.code_generation.is_none();
+        // Now and then all of what proves them is asked for, or it would be forgotten.
+        let mut changed = fields.code_generation.is_none()
+            && (self.snapshot.is_before_forgetting() || !self.snapshot.are_codes_unchanged());
         while interpreter != 0 {
             let (region, skipped) = interpreter_region(&self.layout, interpreter);
             let bytes = self
@@ -226,12 +246,11 @@ impl<M: RemoteMemory> Stacks<M> {
                 }
             }
             self.list_interpreter(interpreter, id, threads)?;
-            let moment = interpreter_lock::look(
+            let moment = self.locks.look(
                 &self.memory,
                 &mut self.snapshot,
                 &self.layout,
-                self.roots,
-                interpreter,
+                (interpreter, id),
                 self.gc,
             )?;
             self.moments.insert(interpreter, moment);
@@ -320,10 +339,13 @@ impl<M: RemoteMemory> Stacks<M> {
             interpreter_id,
             serial: self.serials,
             frames: Vec::new(),
+            kept: 0,
             complete: false,
-            raw: Vec::new(),
+            marks: Vec::new(),
+            found: Found::default(),
             end: End::Foot,
             settled: false,
+            as_of: (0, 0),
             seen: self.readings,
         });
     }
@@ -341,7 +363,7 @@ impl<M: RemoteMemory> Stacks<M> {
             }
             if frames >= MAX_FRAMES {
                 // Only stacks that share their frames come to this.
-                thread.raw.clear();
+                thread.found = Found::default();
                 thread.end = End::Impossible("there are more frames than memory can hold");
                 continue;
             }
@@ -357,6 +379,21 @@ impl<M: RemoteMemory> Stacks<M> {
                 state,
                 stands,
             };
+            let is_last = thread.as_of == (self.snapshot.sample() - 1, self.stamp)
+                && !self.snapshot.is_before_forgetting();
+            #[cfg(test)]
+            let is_last = is_last && !self.walks_whole;
+            if is_last && self.snapshot.is_thread_unchanged(number(slot)) {
+                thread.kept = thread.frames.len();
+                thread.as_of = (self.snapshot.sample(), self.stamp);
+                thread.settled = true;
+                frames += thread.frames.len();
+                continue;
+            }
+            let last = match is_last {
+                true => LastWalk::unchanged(&self.snapshot, &thread.frames, &thread.marks),
+                false => LastWalk::default(),
+            };
             thread.end = walk(
                 &self.memory,
                 &mut self.snapshot,
@@ -366,10 +403,12 @@ impl<M: RemoteMemory> Stacks<M> {
                     known: &mut self.known,
                 },
                 subject,
-                &mut thread.raw,
+                last,
+                &mut thread.found,
             )?;
-            frames += thread.raw.len();
-            for frame in &mut thread.raw {
+            let raw = &mut thread.found.frames;
+            frames += raw.len() + thread.found.kept.unwrap_or(0);
+            for frame in &mut *raw {
                 // From 3.14 on a frame that returns forgets its code (`PyStackRef_CLEAR` of
                 // `f_executable`), before anything else lies in its place. It was live when the thread
                 // said so, and its instruction still tells what it executed. To read again instead would
@@ -381,12 +420,12 @@ impl<M: RemoteMemory> Stacks<M> {
                 }
             }
             // One that has returned and cannot be told is on the stack no more.
-            let returned = thread.raw.iter().take_while(|frame| frame.code == 0);
+            let returned = raw.iter().take_while(|frame| frame.code == 0);
             let returned = returned.count();
-            if returned < thread.raw.len() {
-                thread.raw.drain(..returned);
+            if returned < raw.len() {
+                raw.drain(..returned);
             }
-            for frame in &thread.raw {
+            for frame in raw {
                 if self.codes.proven(frame.code, self.stamp).is_none() {
                     self.unproven.push(frame.code);
                 }
@@ -401,13 +440,16 @@ impl<M: RemoteMemory> Stacks<M> {
         }
         self.unproven.sort_unstable();
         self.unproven.dedup();
-        self.codes.prove(
+        let news = self.codes.prove(
             &self.memory,
             &mut self.snapshot,
             &self.layout,
             &self.unproven,
             self.stamp,
-        )
+        )?;
+        // What was read for the first time has been proven by no snapshot yet.
+        self.freed |= news;
+        Ok(news)
     }
 
     /// Learns a code object that no stack of this reading has, for the next one.
@@ -416,9 +458,10 @@ impl<M: RemoteMemory> Stacks<M> {
             return Ok(());
         };
         let (memory, snapshot) = (&self.memory, &mut self.snapshot);
-        self.codes
-            .prove(memory, snapshot, &self.layout, &[code], self.stamp)
-            .map(|_| ())
+        self.freed |= self
+            .codes
+            .prove(memory, snapshot, &self.layout, &[code], self.stamp)?;
+        Ok(())
     }
 
     /// Settles the threads whose stack is possible, and gives the number of the others. `first`: this is the first attempt,
@@ -432,17 +475,26 @@ impl<M: RemoteMemory> Stacks<M> {
             if thread.settled {
                 continue;
             }
-            let fitting = fit(&self.codes, self.stamp, &thread.raw, &mut thread.frames);
+            let found = &thread.found;
+            let kept = found.kept.unwrap_or(0);
+            let below = thread.frames.get(..kept).unwrap_or_default();
+            let fitting = fit(&self.codes, self.stamp, found, below, &mut self.fitting);
+            thread.kept = if fitting { kept } else { 0 };
+            thread.frames.truncate(thread.kept);
+            thread.frames.extend(self.fitting.drain(..).rev());
             let generator_at_foot = self.layout.frame.owner.is_none()
-                && thread.frames.last().is_some_and(|(_, code)| {
+                && thread.frames.first().is_some_and(|(_, code)| {
                     self.codes.get(*code).is_none_or(|(_, code)| code.generator)
                 });
             thread.complete = fitting && thread.end == End::Foot && !generator_at_foot;
-            let dubious =
-                first && thread.complete && self.known.is_dubious(&self.layout.frame, &thread.raw);
+            let dubious = first
+                && thread.complete
+                && self.known.is_dubious(&self.layout.frame, &found.frames);
             thread.settled = thread.complete && !disturbed && !dubious;
             if thread.settled {
-                self.known.learn(number(slot), &thread.raw);
+                self.known.learn(number(slot), &found.frames);
+                join_marks(&mut thread.marks, found.kept, &found.marks);
+                thread.as_of = (self.snapshot.sample(), self.stamp);
             }
             impossible += u64::from(!thread.settled);
         }
@@ -467,15 +519,19 @@ impl<M: RemoteMemory> Stacks<M> {
     }
 }
 
-/// The frames from the innermost down to the first that does not fit what is above it.
-fn fit(codes: &Codes, stamp: u64, raw: &[RawFrame], frames: &mut Vec<(RawFrame, CodeId)>) -> bool {
+/// The frames that a walk found, from the innermost down to the first that does not fit what is above it; `below` is what
+/// lies below them. Gives whether they all fit.
+fn fit(
+    codes: &Codes,
+    stamp: u64,
+    found: &Found,
+    below: &[(RawFrame, CodeId)],
+    frames: &mut Vec<(RawFrame, CodeId)>,
+) -> bool {
     frames.clear();
     // The frame above, where it lies on the data stack: its address, its chunk, whether it is at the foot.
     let mut above: Option<(u64, u64, bool)> = None;
-    for frame in raw {
-        let Some(id) = codes.proven(frame.code, stamp) else {
-            return false;
-        };
+    let mut fits = |frame: &RawFrame, id| {
         if let Place::DataStack { chunk, first } = frame.place {
             let size = codes
                 .get(id)
@@ -488,14 +544,25 @@ fn fit(codes: &Codes, stamp: u64, raw: &[RawFrame], frames: &mut Vec<(RawFrame, 
                     above_first
                 }
             });
-            if !fits {
-                return false;
-            }
             above = Some((frame.address, chunk, first));
+            return fits;
+        }
+        true
+    };
+    for frame in &found.frames {
+        let Some(id) = codes.proven(frame.code, stamp) else {
+            return false;
+        };
+        if !fits(frame, id) {
+            return false;
         }
         frames.push((*frame, id));
     }
-    true
+    // Those below fit each other; the next of them on the data stack has to fit these.
+    let on_data_stack =
+        |(frame, _): &&(RawFrame, CodeId)| matches!(frame.place, Place::DataStack { .. });
+    let next = below.iter().rev().find(on_data_stack);
+    next.is_none_or(|(frame, id)| fits(frame, *id))
 }
 
 /// The number by which the regions of the thread in a slot are planned. There are at most [`MAX_LIST`] slots.

@@ -36,6 +36,8 @@ pub(super) struct Trial {
     pub(super) pace: Pace,
     pub(super) samples: u64,
     pub(super) seed: u64,
+    /// Whether the sampler walks to the foot each time.
+    pub(super) walks_whole: bool,
 }
 
 /// What came of it. Rates are shares of the samples.
@@ -115,7 +117,9 @@ impl Trial {
         let remote = Remote::new(Rc::clone(&machine), costs, self.seed);
         let calls = Rc::clone(&remote.calls);
         let moments = Rc::clone(&remote.moments);
-        let mut sampler = Sampler::new(0, Stacks::new(remote, self.layout, roots, code_type));
+        let mut stacks = Stacks::new(remote, self.layout, roots, code_type);
+        stacks.walks_whole = self.walks_whole;
+        let mut sampler = Sampler::new(0, stacks);
         let mut random = fastrand::Rng::with_seed(!self.seed);
         let mut tally = Tally::new(self.program);
         let mut last: Option<u64> = None;

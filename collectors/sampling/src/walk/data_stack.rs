@@ -52,6 +52,11 @@ impl<M: RemoteMemory> Walk<'_, M> {
             if !older.holds(address) {
                 return Ok(Place::Heap);
             }
+            let head = Region {
+                address: older.address,
+                length: CHUNK_HEADER as usize,
+            };
+            self.entered = self.snapshot.get_placed(head).map(|(_, span)| span);
             self.crossing = self.lowest.and(self.lowest_size);
             self.chunk = Some(older);
             self.lowest = None;
@@ -204,7 +209,7 @@ impl<M: RemoteMemory> Walk<'_, M> {
     fn chunk_group(&self, live_top: Option<u64>) -> Group {
         match live_top {
             Some(_) => Group::Newest(self.thread),
-            None => self.group,
+            None => Group::Older(self.thread),
         }
     }
 }

@@ -11,6 +11,7 @@
 //! lie on the C stack. Before 3.11 each frame is an object on the heap.
 
 mod data_stack;
+mod last_walk;
 mod running;
 mod told;
 mod way_back;
@@ -22,9 +23,10 @@ use crate::known::Known;
 use crate::layout::{Activity, FrameChain, Instruction, Layout};
 use crate::memory::{Fields, ReadError, Region, RemoteMemory};
 use crate::ring::Ring;
-use crate::snapshot::{Group, Snapshot};
+use crate::snapshot::{Group, Snapshot, Span};
 
 use data_stack::Chunk;
+pub(crate) use last_walk::{LastWalk, Mark, join_marks};
 use running::Stated;
 
 /// Frames on the heap that are fetched together. The kernel takes 1024 regions a call.
@@ -96,8 +98,19 @@ pub(crate) enum End {
     Impossible(&'static str),
 }
 
-/// Walks the stack of the thread whose state is at `state`, and leaves its frames in `frames`,
-/// innermost first. A thread that executes no Python code has none.
+/// What a walk found.
+#[derive(Debug, Default)]
+pub(crate) struct Found {
+    /// The frames, innermost first; a thread that executes no Python code has none. Where the walk came to a frame that is as
+    /// it was in the last one, and all below it, that is the last of these.
+    pub(crate) frames: Vec<RawFrame>,
+    /// How many frames of the last walk lie below that one, as they did.
+    pub(crate) kept: Option<usize>,
+    /// By what it went, innermost first.
+    pub(crate) marks: Vec<Mark>,
+}
+
+/// Walks the stack of a thread; `last` is what is still as the walk before found it.
 ///
 /// # Errors
 ///
@@ -109,9 +122,12 @@ pub(crate) fn walk<M: RemoteMemory>(
     layout: &Layout,
     learnt: Learnt<'_>,
     subject: Subject,
-    frames: &mut Vec<RawFrame>,
+    last: LastWalk<'_>,
+    found: &mut Found,
 ) -> Result<End, ReadError> {
-    frames.clear();
+    found.frames.clear();
+    found.marks.clear();
+    found.kept = None;
     let mut walk = Walk {
         codes: learnt.codes,
         known: learnt.known,
@@ -125,8 +141,10 @@ pub(crate) fn walk<M: RemoteMemory>(
         lowest: None,
         lowest_size: None,
         crossing: None,
+        entered: None,
+        last,
     };
-    match walk.run(subject, frames) {
+    match walk.run(subject, found) {
         Ok(end) => Ok(end),
         Err(ReadError::Fault(_)) => Ok(End::Impossible("a frame lies where nothing is mapped")),
         Err(ReadError::Implausible { expected, .. }) => Ok(End::Impossible(expected)),
@@ -152,6 +170,9 @@ struct Walk<'a, M> {
     lowest_size: Option<u64>,
     /// What there was no room for behind the next frame on the data stack, which is the newest of an older chunk.
     crossing: Option<u64>,
+    /// The head of an older chunk that the walk has just come to.
+    entered: Option<Span>,
+    last: LastWalk<'a>,
 }
 
 /// A step further down.
@@ -161,10 +182,17 @@ struct Step {
     foot: bool,
     /// Whether `previous` can be relied on.
     linked: bool,
+    /// Where its bytes lie.
+    span: Span,
 }
 
 impl<M: RemoteMemory> Walk<'_, M> {
-    fn run(&mut self, subject: Subject, frames: &mut Vec<RawFrame>) -> Result<End, ReadError> {
+    fn run(&mut self, subject: Subject, found: &mut Found) -> Result<End, ReadError> {
+        let Found {
+            frames,
+            kept,
+            marks,
+        } = found;
         let (fields, state) = (self.layout.thread, subject.state);
         let bytes =
             self.snapshot
@@ -217,6 +245,16 @@ impl<M: RemoteMemory> Walk<'_, M> {
                 last.shim = address;
             }
             frames.extend(step.frame);
+            marks.push(Mark::new(step.span, step.frame.is_some()));
+            marks.extend(self.entered.take().map(|head| Mark::new(head, false)));
+            if let Some(frame) = frames.last_mut()
+                && step.frame.is_some()
+                && let Some((old, below)) = self.last.meets(frame)
+            {
+                *frame = old;
+                *kept = Some(below);
+                return Ok(End::Foot);
+            }
             if step.foot {
                 return Ok(End::Foot);
             }
@@ -236,6 +274,10 @@ impl<M: RemoteMemory> Walk<'_, M> {
                     if let Some(last) = frames.last_mut() {
                         last.learnable = false;
                     }
+                    // What was remembered may be another one the next time.
+                    if let Some(mark) = marks.iter_mut().rev().find(|mark| mark.frame) {
+                        mark.firm = false;
+                    }
                 } else if !step.linked {
                     return Ok(End::Impossible(
                         "a frame that does not execute any more has forgotten its caller",
@@ -249,7 +291,10 @@ impl<M: RemoteMemory> Walk<'_, M> {
             }
             if ring.closes(address) {
                 return match self.layout.chain {
-                    FrameChain::FrameObjects => self.climb(frames),
+                    FrameChain::FrameObjects => {
+                        marks.clear();
+                        self.climb(frames)
+                    }
                     _ => Ok(End::Impossible("the frames form a ring")),
                 };
             }
@@ -284,13 +329,16 @@ impl<M: RemoteMemory> Walk<'_, M> {
             address,
             length: usize::try_from(prefix(layout)).unwrap_or(0),
         };
-        let bytes = match place {
-            Place::DataStack { .. } => self.data_stack_bytes(wanted)?,
-            Place::Heap => {
-                self.fetch_heap(wanted)?;
-                self.snapshot.get(wanted).ok_or(ReadError::Fault(address))?
+        match place {
+            Place::DataStack { .. } => {
+                self.data_stack_bytes(wanted)?;
             }
-        };
+            Place::Heap => self.fetch_heap(wanted)?,
+        }
+        let (bytes, span) = self
+            .snapshot
+            .get_placed(wanted)
+            .ok_or(ReadError::Fault(address))?;
         let fault = ReadError::Fault(address);
         let previous = bytes.u64_at(layout.frame.previous).ok_or(fault)?;
         let code = bytes.u64_at(layout.frame.code).ok_or(fault)? & !7;
@@ -324,6 +372,7 @@ impl<M: RemoteMemory> Walk<'_, M> {
                 previous,
                 foot: executes && previous == 0,
                 linked: executes || self.executes(previous),
+                span,
             });
         };
         let owner = bytes.u8_at(owner).ok_or(fault)?;
@@ -334,6 +383,7 @@ impl<M: RemoteMemory> Walk<'_, M> {
                 previous,
                 foot,
                 linked: true,
+                span,
             });
         }
         let mut linked = previous != 0;
@@ -382,6 +432,7 @@ impl<M: RemoteMemory> Walk<'_, M> {
             previous,
             foot,
             linked: linked || foot,
+            span,
         })
     }
 

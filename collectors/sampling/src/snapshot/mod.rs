@@ -1,0 +1,218 @@
+//! One sample's view of the target: all regions that it will need, read in one call.
+//!
+//! The plan says which regions those are. It is what the samples before needed: a region that is asked
+//! for and was not planned is fetched at once, by a call of its own, and planned from then on; one that
+//! nobody asked for in a while is forgotten. Bytes never outlive the sample they were read for; those of the sample
+//! before are kept only to tell whether anything has changed.
+//!
+//! Regions are read in the order of their [`Group`], because each is copied at a moment of its own: of each thread first
+//! what decides which frame runs, its state and its other frames right behind it, so that little can move in between, and what
+//! proves that code objects are still the same ones last, because it must hold for all frames before it.
+
+mod plan;
+
+pub(crate) use plan::Group;
+
+use plan::{FORGET_AFTER, Plan};
+
+use crate::memory::{ReadError, Region, RemoteMemory};
+
+/// A region that was unmapped is read last for this many samples.
+const STAYS_DOUBTFUL: u64 = 512;
+
+/// More bytes than this are no process's stacks; it bounds what a target can make us allocate.
+const MAX_BYTES: usize = 1 << 28;
+
+/// Where bytes lie in a snapshot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Span {
+    start: usize,
+    length: usize,
+}
+
+/// See the module's documentation.
+#[derive(Debug, Default)]
+pub(crate) struct Snapshot {
+    plan: Plan,
+    buffer: Vec<u8>,
+    /// The bytes of the sample before.
+    before: Vec<u8>,
+    /// Whether each byte lies where it lay in the sample before, and all of them were read.
+    comparable: bool,
+    sample: u64,
+    /// The slot that was found last: the next question is mostly about it or its neighbour.
+    last: usize,
+    extra_calls: u64,
+    /// Kept from call to call, so that one takes no memory.
+    wanted: Vec<Region>,
+}
+
+impl Snapshot {
+    /// Starts a sample: reads all planned regions, in one call unless one of them is gone.
+    pub(crate) fn read<M: RemoteMemory>(&mut self, memory: &M) -> Result<(), ReadError> {
+        self.sample += 1;
+        self.extra_calls = 0;
+        std::mem::swap(&mut self.buffer, &mut self.before);
+        self.comparable = self.plan.prepare(self.sample);
+        self.buffer.resize(self.plan.length, 0);
+        let count = self.plan.regions.len();
+        let (mut done, mut start) = (0, 0);
+        while done < count {
+            let regions = &self.plan.regions[done..];
+            done += memory
+                .read_regions(regions, &mut self.buffer[start..])
+                .inspect_err(|_| self.comparable = false)?;
+            if done < count {
+                self.comparable = false;
+                // What is at `done` is unmapped by now. The rest is still worth having, but not what has been
+                // missing before: one chunk that is gone takes those behind it along.
+                let until = self.sample + STAYS_DOUBTFUL;
+                if self.plan.miss(done, until, self.sample) {
+                    self.plan.leave_out(done..count);
+                    break;
+                }
+                done += 1;
+                start = self.plan.start_of(done);
+                self.extra_calls += u64::from(done < count);
+            }
+        }
+        Ok(())
+    }
+
+    /// How many calls this sample needed beyond the first.
+    pub(crate) fn extra_calls(&self) -> u64 {
+        self.extra_calls
+    }
+
+    /// Which sample this is, counted from 1.
+    pub(crate) fn sample(&self) -> u64 {
+        self.sample
+    }
+
+    /// Whether the next sample forgets what was not asked for: so in this one nothing is to be taken for granted.
+    pub(crate) fn is_before_forgetting(&self) -> bool {
+        (self.sample + 1).is_multiple_of(FORGET_AFTER)
+    }
+
+    /// Whether all that belongs to a thread is as it was in the sample before, byte by byte.
+    pub(crate) fn is_thread_unchanged(&self, thread: u32) -> bool {
+        let bytes = self.plan.bytes_of(thread).filter(|_| self.comparable);
+        bytes.is_some_and(|bytes| self.buffer.get(bytes.clone()) == self.before.get(bytes))
+    }
+
+    /// Whether all that identifies code objects is as it was in the sample before.
+    pub(crate) fn are_codes_unchanged(&self) -> bool {
+        let mut codes = self.plan.slots.iter();
+        self.comparable
+            && codes.all(|slot| {
+                slot.group != Group::Code
+                    || slot.start.is_some_and(|start| {
+                        self.is_unchanged(Span {
+                            start,
+                            length: slot.region.length,
+                        })
+                    })
+            })
+    }
+
+    /// Whether the bytes at a place are the same as in the sample before.
+    pub(crate) fn is_unchanged(&self, span: Span) -> bool {
+        let bytes = span.start..span.start.saturating_add(span.length);
+        self.comparable
+            && bytes.end <= self.plan.length
+            && self.buffer.get(bytes.clone()) == self.before.get(bytes)
+    }
+
+    /// The bytes of a region, where they were read for this sample.
+    pub(crate) fn get(&mut self, region: Region) -> Option<&[u8]> {
+        self.get_placed(region).map(|(bytes, _)| bytes)
+    }
+
+    /// The same, and where they lie.
+    pub(crate) fn get_placed(&mut self, region: Region) -> Option<(&[u8], Span)> {
+        let (slot, offset) = self.find(region)?;
+        let start = self.plan.slots[slot].start? + offset;
+        let length = region.length;
+        let bytes = self.buffer.get(start..start.checked_add(length)?)?;
+        Some((bytes, Span { start, length }))
+    }
+
+    /// Where the regions of a group start.
+    pub(crate) fn starts(&self, group: Group) -> Vec<u64> {
+        let slots = self.plan.slots.iter();
+        let of_group = slots.filter(|slot| slot.group == group);
+        of_group.map(|slot| slot.region.address).collect()
+    }
+
+    /// From the next sample on, a region is read in another group.
+    pub(crate) fn regroup(&mut self, start: u64, group: Group) {
+        self.plan.regroup(start, group);
+    }
+
+    /// Whether a region that starts at an address was planned, and could not be read.
+    pub(crate) fn is_missing(&self, address: u64) -> bool {
+        self.plan
+            .at(address)
+            .is_some_and(|slot| slot.start.is_none())
+    }
+
+    /// The bytes of a region; where they were not planned, `enclosing` is fetched now and planned from now on.
+    pub(crate) fn get_or_fetch<M: RemoteMemory>(
+        &mut self,
+        memory: &M,
+        region: Region,
+        enclosing: Region,
+        group: Group,
+    ) -> Result<&[u8], ReadError> {
+        if self.find(region).is_none() {
+            self.fetch(memory, &[(enclosing, group)])?;
+        }
+        self.get(region).ok_or(ReadError::Fault(region.address))
+    }
+
+    /// Reads regions that were not planned, in one call, and plans them. Those that are unmapped are left out.
+    pub(crate) fn fetch<M: RemoteMemory>(
+        &mut self,
+        memory: &M,
+        wanted: &[(Region, Group)],
+    ) -> Result<(), ReadError> {
+        let mut rest = wanted;
+        while !rest.is_empty() {
+            self.extra_calls += 1;
+            self.wanted.clear();
+            self.wanted.extend(rest.iter().map(|(region, _)| *region));
+            let start = self.buffer.len();
+            let length: usize = self.wanted.iter().map(|region| region.length).sum();
+            if length > MAX_BYTES.saturating_sub(start) {
+                return Err(ReadError::Implausible {
+                    address: rest[0].0.address,
+                    expected: "a stack that fits in memory",
+                });
+            }
+            self.buffer.resize(start + length, 0);
+            let done = memory.read_regions(&self.wanted, &mut self.buffer[start..])?;
+            let mut at = start;
+            for &(region, group) in &rest[..done] {
+                self.plan.add(region, group, at, self.sample);
+                at += region.length;
+            }
+            rest = &rest[(done + 1).min(rest.len())..];
+        }
+        Ok(())
+    }
+
+    /// The slot that holds a region, and where in the slot it starts.
+    fn find(&mut self, wanted: Region) -> Option<(usize, usize)> {
+        let (address, end) = (wanted.address, wanted.end()?);
+        let near = [self.last, self.last + 1]
+            .into_iter()
+            .find_map(|slot| Some((slot, self.plan.slots.get(slot)?.covers(address, end)?)));
+        let (slot, offset) = match near {
+            Some(found) => found,
+            None => self.plan.find(address, end)?,
+        };
+        self.last = slot;
+        self.plan.note_use(slot, self.sample);
+        Some((slot, offset))
+    }
+}

@@ -1,0 +1,365 @@
+//! Which regions a sample reads, in which order, and which of them as one.
+//!
+//! The plan is what the samples before needed. It is laid out anew only when it has changed: while it has not, each byte
+//! of a sample lies where it lay in the sample before, and the two can be compared.
+
+use std::collections::BTreeMap;
+use std::ops::{Bound, Range};
+
+use crate::memory::Region;
+
+/// A region that was not used for this many samples may be forgotten. Code that alternates between a few generators comes
+/// back to each of them within fewer.
+pub(super) const FORGET_AFTER: u64 = 16;
+
+/// Of what belongs to a thread and may be forgotten this many stay, those that were used last, and one more for every two
+/// that are in use: to read one costs a tenth of a microsecond, to miss one a call of its own, and then it is later
+/// than all the rest.
+const STALE_KEPT: usize = 8;
+
+/// Regions with no more bytes than this between them may be read as one: the kernel takes longer to look up a page
+/// than to copy some hundred bytes more.
+const NEIGHBOURS: u64 = 1024;
+
+/// Regions of the same group, at its start and at its end, that are looked at for one that a slot can be read with.
+const SEARCHED: usize = 4;
+
+/// When in the call a region is read, earliest first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Group {
+    /// The newest chunk of the data stack of a thread, by the thread's number. Before the thread's state: what has been read
+    /// already makes the target wait at its next store there, and so is caught where it stores most.
+    Newest(u32),
+    /// The state of the thread.
+    Thread(u32),
+    /// Older chunks of its data stack.
+    Older(u32),
+    /// Its frames that live elsewhere. They and the older chunks are read in the order in which they were asked for.
+    Stack(u32),
+    /// What identifies a code object.
+    Code,
+    /// The roots: lists of interpreters and threads, and the generation of code objects.
+    Root,
+}
+
+impl Group {
+    /// Whether it does not matter which of its regions is read first.
+    fn is_unordered(self) -> bool {
+        matches!(self, Self::Code | Self::Root)
+    }
+
+    /// Keeps together what belongs to a thread.
+    fn order(self) -> (u32, u8) {
+        match self {
+            Self::Newest(thread) => (thread, 0),
+            Self::Thread(thread) => (thread, 1),
+            Self::Older(thread) | Self::Stack(thread) => (thread, 2),
+            Self::Code => (u32::MAX, 3),
+            Self::Root => (u32::MAX, 4),
+        }
+    }
+
+    fn thread(self) -> Option<u32> {
+        match self {
+            Self::Newest(thread)
+            | Self::Thread(thread)
+            | Self::Older(thread)
+            | Self::Stack(thread) => Some(thread),
+            Self::Code | Self::Root => None,
+        }
+    }
+
+    /// Whether a region of this group may be read with one that comes before it. What proves a code object has to be read last,
+    /// and a chunk of the data stack may be unmapped by then, and stays alone; but a frame elsewhere is the better
+    /// the sooner it is read.
+    fn may_join(self, earlier: Self) -> bool {
+        match (self, earlier) {
+            (Self::Stack(thread), Self::Thread(of) | Self::Stack(of)) => thread == of,
+            _ => self.is_unordered() && self == earlier,
+        }
+    }
+}
+
+/// A region that is planned.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Slot {
+    pub(super) region: Region,
+    pub(super) group: Group,
+    /// Where its bytes start in the buffer; `None` while they were not read for this sample.
+    pub(super) start: Option<usize>,
+    /// The last sample that asked for it.
+    pub(super) used: u64,
+    /// The sample up to which it is read last, because it was unmapped not long before. It may come back and go again: a
+    /// chunk of the data stack does when a program calls across its border. At the end its absence
+    /// takes no second call.
+    pub(super) doubtful: u64,
+    /// When it was first asked for in that sample: frames are asked for from the innermost on, and are read in
+    /// that order, because the innermost change fastest.
+    pub(super) rank: u32,
+    /// The region that it is read with, by its place in the call.
+    read_with: usize,
+}
+
+/// See the module's documentation.
+#[derive(Debug, Default)]
+pub(super) struct Plan {
+    pub(super) slots: Vec<Slot>,
+    /// Slot numbers by the address of their region. Regions may overlap; no two start at the same address.
+    by_address: BTreeMap<u64, usize>,
+    /// What is read in one call: the regions of the slots, neighbours as one.
+    pub(super) regions: Vec<Region>,
+    /// Bytes of all of them.
+    pub(super) length: usize,
+    /// The bytes of each thread, by its number.
+    threads: Vec<Range<usize>>,
+    next_rank: u32,
+    /// Whether there are slots that have no place in the order yet.
+    unsorted: bool,
+    /// Whether the layout is not that of the slots any more.
+    changed: bool,
+}
+
+impl Plan {
+    /// Makes ready for a sample: after this each slot has its place in the buffer. Gives whether all have the same as in
+    /// the sample before.
+    pub(super) fn prepare(&mut self, sample: u64) -> bool {
+        self.next_rank = 0;
+        if sample.is_multiple_of(FORGET_AFTER) {
+            self.forget_unused(sample);
+        }
+        if self.unsorted {
+            self.sort(sample);
+        }
+        let same = !self.unsorted && !self.changed;
+        if !same {
+            self.lay_out(sample);
+        }
+        (self.unsorted, self.changed) = (false, false);
+        same
+    }
+
+    /// Plans a region from the next sample on. For this one it has been read to `start`.
+    pub(super) fn add(&mut self, region: Region, group: Group, start: usize, sample: u64) {
+        let known = self.by_address.get(&region.address).copied();
+        let slot = Slot {
+            region,
+            group,
+            start: Some(start),
+            used: sample,
+            doubtful: known.map_or(0, |slot| self.slots[slot].doubtful),
+            rank: self.next_rank,
+            read_with: 0,
+        };
+        self.next_rank += 1;
+        self.changed = true;
+        match known {
+            // The same place, longer: what was planned there is superseded.
+            Some(known) => {
+                self.unsorted |= self.slots[known].group != group;
+                self.slots[known] = slot;
+            }
+            None => {
+                self.unsorted = true;
+                self.by_address.insert(region.address, self.slots.len());
+                self.slots.push(slot);
+            }
+        }
+    }
+
+    /// From the next sample on, a region is read in another group.
+    pub(super) fn regroup(&mut self, start: u64, group: Group) {
+        if let Some(slot) = self.by_address.get(&start).copied()
+            && self.slots[slot].group != group
+        {
+            self.slots[slot].group = group;
+            self.unsorted = true;
+        }
+    }
+
+    /// Notes that a region could not be read for this sample. Up to the sample `until` it is read last. Gives whether it had
+    /// been missing not long before.
+    pub(super) fn miss(&mut self, region: usize, until: u64, sample: u64) -> bool {
+        let mut known = false;
+        self.changed = true;
+        for slot in self
+            .slots
+            .iter_mut()
+            .filter(|slot| slot.read_with == region)
+        {
+            known |= slot.doubtful >= sample;
+            (slot.doubtful, slot.start) = (until, None);
+        }
+        self.unsorted |= !known;
+        known
+    }
+
+    /// Notes that the regions from one on were not read for this sample.
+    pub(super) fn leave_out(&mut self, regions: Range<usize>) {
+        for slot in &mut self.slots {
+            if regions.contains(&slot.read_with) {
+                slot.start = None;
+            }
+        }
+    }
+
+    /// Where in the buffer a region that is read starts.
+    pub(super) fn start_of(&self, region: usize) -> usize {
+        let before = self.regions.iter().take(region);
+        before.map(|region| region.length).sum()
+    }
+
+    /// The slot whose region starts at an address.
+    pub(super) fn at(&self, address: u64) -> Option<&Slot> {
+        self.slots.get(*self.by_address.get(&address)?)
+    }
+
+    /// The bytes of all regions of a thread.
+    pub(super) fn bytes_of(&self, thread: u32) -> Option<Range<usize>> {
+        self.threads.get(usize::try_from(thread).ok()?).cloned()
+    }
+
+    /// The slot that covers an address range and was read, and how far into the slot it starts. The nearest of the slots that
+    /// start at or before the address is nearly always the one; a few more are looked at because a short region can lie
+    /// inside a long one.
+    pub(super) fn find(&self, address: u64, end: u64) -> Option<(usize, usize)> {
+        let before = self
+            .by_address
+            .range((Bound::Unbounded, Bound::Included(address)));
+        before
+            .rev()
+            .take(8)
+            .find_map(|(_, &slot)| Some((slot, self.slots.get(slot)?.covers(address, end)?)))
+    }
+
+    /// Notes that a slot was asked for.
+    pub(super) fn note_use(&mut self, slot: usize, sample: u64) {
+        let slot = &mut self.slots[slot];
+        if slot.used != sample {
+            slot.used = sample;
+            slot.rank = self.next_rank;
+            self.next_rank += 1;
+        }
+    }
+
+    fn forget_unused(&mut self, sample: u64) {
+        let oldest = sample.saturating_sub(FORGET_AFTER).max(1);
+        let before = self.slots.len();
+        // What may come back costs nothing while it is away.
+        let stays = |slot: &Slot| slot.used >= oldest || slot.doubtful >= sample;
+        self.slots
+            .retain(|slot| stays(slot) || !slot.group.is_unordered());
+        let mut stale: Vec<u64> = self
+            .slots
+            .iter()
+            .filter(|slot| !stays(slot))
+            .map(|slot| slot.used)
+            .collect();
+        let kept = STALE_KEPT + (self.slots.len() - stale.len()) / 2;
+        let mut since = 0;
+        if stale.len() > kept {
+            let (_, &mut last, _) = stale.select_nth_unstable_by(kept, |a, b| b.cmp(a));
+            since = last + 1;
+        }
+        self.slots.retain(|slot| stays(slot) || slot.used >= since);
+        self.unsorted |= self.slots.len() != before;
+    }
+
+    fn sort(&mut self, sample: u64) {
+        self.slots.sort_by_key(|slot| {
+            let doubtful = slot.doubtful >= sample;
+            let rank = match slot.group.is_unordered() {
+                true => slot.region.address,
+                // Of those that may be unmapped the older ones come first: a chunk is there only if those before it are.
+                false if doubtful => u64::from(u32::MAX - slot.rank),
+                false => u64::from(slot.rank),
+            };
+            (doubtful, slot.group.order(), rank)
+        });
+        let numbered = self.slots.iter().enumerate();
+        self.by_address = numbered
+            .map(|(number, slot)| (slot.region.address, number))
+            .collect();
+    }
+
+    /// Says what is read in one call, and where in the buffer the bytes of each slot will be.
+    fn lay_out(&mut self, sample: u64) {
+        self.regions.clear();
+        self.threads.clear();
+        // The groups of the regions; none for what may be unmapped, which stays alone.
+        let mut groups: Vec<Option<Group>> = Vec::with_capacity(self.slots.len());
+        // The first region of the group or the thread.
+        let mut open = 0;
+        for slot in &mut self.slots {
+            let doubtful = slot.doubtful >= sample;
+            let belongs = |group: &Option<Group>| {
+                group.is_some_and(|group| match slot.group.thread() {
+                    Some(thread) => group.thread() == Some(thread),
+                    None => group == slot.group,
+                })
+            };
+            while groups.get(open).is_some_and(|group| !belongs(group)) {
+                open += 1;
+            }
+            // Near in memory is mostly near in order as well, or the thread's state.
+            let newest = groups.len().saturating_sub(SEARCHED).max(open);
+            let candidates = (open..newest.min(open + SEARCHED)).chain(newest..groups.len());
+            let host = candidates.into_iter().find_map(|number| {
+                let near =
+                    !doubtful && groups[number].is_some_and(|group| slot.group.may_join(group));
+                let whole = near.then(|| united(self.regions[number], slot.region))??;
+                Some((number, whole))
+            });
+            slot.read_with = match host {
+                Some((number, whole)) => {
+                    self.regions[number] = whole;
+                    number
+                }
+                None => {
+                    self.regions.push(slot.region);
+                    groups.push((!doubtful).then_some(slot.group));
+                    self.regions.len() - 1
+                }
+            };
+        }
+        let mut starts = Vec::with_capacity(self.regions.len());
+        self.length = 0;
+        for region in &self.regions {
+            starts.push(self.length);
+            self.length += region.length;
+        }
+        for slot in &mut self.slots {
+            let whole = self.regions[slot.read_with];
+            let start = starts[slot.read_with];
+            let offset = slot.region.address - whole.address;
+            slot.start = usize::try_from(offset).ok().map(|offset| start + offset);
+            let thread = slot.group.thread().map(usize::try_from);
+            if let Some(Ok(thread)) = thread {
+                if self.threads.len() <= thread {
+                    self.threads.resize(thread + 1, 0..0);
+                }
+                let bytes = &mut self.threads[thread];
+                let first = if bytes.end == 0 { start } else { bytes.start };
+                *bytes = first.min(start)..bytes.end.max(start + whole.length);
+            }
+        }
+    }
+}
+
+impl Slot {
+    /// How far into the slot an address range starts that it covers, if it was read.
+    pub(super) fn covers(&self, address: u64, end: u64) -> Option<usize> {
+        self.start?;
+        let offset = address.checked_sub(self.region.address)?;
+        (self.region.end()? >= end).then_some(usize::try_from(offset).ok()?)
+    }
+}
+
+/// Two regions and what is between them, where that is little.
+fn united(one: Region, other: Region) -> Option<Region> {
+    let (address, end) = (one.address.min(other.address), one.end()?.max(other.end()?));
+    let between = (end - address).saturating_sub((one.length + other.length) as u64);
+    (between <= NEIGHBOURS).then_some(Region {
+        address,
+        length: usize::try_from(end - address).ok()?,
+    })
+}
