@@ -59,6 +59,10 @@ fn option(clock: Clock) -> String {
 
 fn attach_hint(error: &AttachError) -> Option<String> {
     let hint = match error {
+        AttachError::NotFound { .. } => String::from(
+            "`pgrep -a python` lists the Pythons that run; inside a container they have other ids \
+             than outside",
+        ),
         AttachError::Denied { cause, .. } => String::from(denial_hint(*cause)),
         AttachError::NotPython { .. } => String::from(
             "give the process id of the Python itself, not of a shell or a supervisor that started \
@@ -96,6 +100,12 @@ fn denial_hint(cause: Denial) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_wrong_id_leads_to_the_right_one() {
+        let hint = attach_hint(&AttachError::NotFound { pid: 1 }).unwrap_or_default();
+        assert!(hint.contains("pgrep"), "{hint}");
+    }
 
     #[test]
     fn each_denial_names_what_applies() {

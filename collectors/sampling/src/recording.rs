@@ -376,11 +376,10 @@ impl Run {
                 .options
                 .duration
                 .map_or(tick.due, |end| tick.due.min(end));
-            self.wait_until(due, schedule.spins());
+            let now = self.wait_until(due, schedule.spins());
 
             // One last sample closes the recording, so that it covers all the time it lasted.
             let stopped = self.stopped.load(Ordering::Acquire);
-            let now = self.started.elapsed();
             let elapsed = self.options.duration.is_some_and(|end| now >= end);
             // What executes another program at once was never more than a copy of its parent: all samples of that
             // are to be known for it. Later it is enough to notice soon.
@@ -451,11 +450,13 @@ impl Run {
         self.source.sample(weight)
     }
 
-    fn wait_until(&self, due: Duration, spin: bool) {
+    /// Waits until `due`, or until the recording is stopped. Gives the time by then.
+    fn wait_until(&self, due: Duration, spin: bool) -> Duration {
         loop {
-            let rest = due.saturating_sub(self.started.elapsed());
+            let now = self.started.elapsed();
+            let rest = due.saturating_sub(now);
             if rest.is_zero() || self.stopped.load(Ordering::Acquire) {
-                return;
+                return now;
             }
             if spin {
                 std::hint::spin_loop()
