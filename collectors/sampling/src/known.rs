@@ -15,6 +15,8 @@ use crate::walk::{CHUNK_HEADER, Place, RawFrame, USUAL_CHUNK};
 
 /// More frames than this are not remembered.
 const LIMIT: usize = 1 << 16;
+/// A shim may lie so many bytes below the lowest that was met: a few more calls from C to Python and back.
+const FURTHER_DOWN: u64 = 16 << 10;
 /// One call in so many, and fewer, are dubious.
 const RARELY: u64 = 64;
 
@@ -108,12 +110,12 @@ impl Known {
         std::iter::successors(Some(frame), |frame| self.caller_at(*frame)).skip(1)
     }
 
-    /// Whether an address lies between two shims of the thread, and so on its C stack.
+    /// Whether an address lies between two shims of the thread or not far below, and so on its C stack.
     pub(crate) fn may_be_shim(&self, thread: u32, address: u64) -> bool {
         self.threads
             .get(&thread)
             .and_then(|thread| thread.shims)
-            .is_some_and(|(low, high)| (low..=high).contains(&address))
+            .is_some_and(|(low, high)| (low.saturating_sub(FURTHER_DOWN)..=high).contains(&address))
     }
 
     /// Forgets where a thread has its stacks, because its number is given to another one.

@@ -220,6 +220,9 @@ impl<M: RemoteMemory> Walk<'_, M> {
                         .snapshot
                         .get_or_fetch(self.memory, place, place, group)?;
                     address = bytes.u64_at(0).ok_or(ReadError::Fault(place.address))?;
+                    if address == 0 {
+                        return Ok(End::Foot);
+                    }
                 }
                 self.cover(address)?;
                 if !subject.stands {

@@ -29,6 +29,9 @@ impl<M: RemoteMemory> Walk<'_, M> {
     /// The frame that ran when the data stack was read.
     pub(super) fn settle(&mut self, stated: Stated) -> Result<u64, ReadError> {
         let mut at = stated.current;
+        if self.is_left_over(at) {
+            return Ok(self.newest_of_all().unwrap_or(at));
+        }
         for _ in 0..SETTLING_STEPS {
             let Some(told) = self.ask(at) else {
                 match self.caller_of_lost(at) {
@@ -101,6 +104,33 @@ impl<M: RemoteMemory> Walk<'_, M> {
     fn called_by_running(&mut self, told: Told) -> bool {
         self.ask(told.caller)
             .is_some_and(|caller| caller.life == Life::Runs)
+    }
+
+    /// Whether a frame was put on the data stack only after that had been read: then what is in its place executes nothing
+    /// that is known, and does not stand on anything that does.
+    fn is_left_over(&mut self, frame: u64) -> bool {
+        let mut at = frame;
+        for _ in 0..SETTLING_STEPS {
+            let Some(told) = self.ask(at).filter(|told| told.stacked) else {
+                return false;
+            };
+            let is_first =
+                self.known.is_foot(at) || self.chunk.is_some_and(|chunk| chunk.foot() == at);
+            if told.end.is_some() || told.through_c || is_first {
+                return false;
+            }
+            let Some(caller) = self.ask(told.caller) else {
+                return true;
+            };
+            if !caller.stacked || caller.end == Some(at) {
+                return false;
+            }
+            if caller.end.is_some() || caller.address >= at {
+                return true;
+            }
+            at = caller.address;
+        }
+        false
     }
 
     /// The generator that a frame waits for, which is suspended by now: that which its instruction resumes, or which called

@@ -3,7 +3,7 @@
 use crate::layout::{Activity, Instruction};
 use crate::memory::{Fields, Region, RemoteMemory};
 
-use super::{OWNED_BY_THREAD, Walk, prefix};
+use super::{OWNED_BY_GENERATOR, OWNED_BY_THREAD, Walk, prefix};
 
 /// What a frame's own bytes say of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -116,7 +116,13 @@ impl<M: RemoteMemory> Walk<'_, M> {
             told.site.1 = bytes.u64_at(at)?;
         }
         let owner = owner??;
-        if layout.is_shim(owner) {
+        // A shim, or what lies where a frame was that is over: on the C stack soon anything does.
+        let is_frame = match owner {
+            OWNED_BY_THREAD => self.may_be_on_data_stack(address),
+            OWNED_BY_GENERATOR => address.is_multiple_of(8),
+            _ => false,
+        };
+        if !is_frame {
             return None;
         }
         told.through_c |= owner != OWNED_BY_THREAD && self.known.is_resumed_from_c(address);
@@ -144,6 +150,11 @@ impl<M: RemoteMemory> Walk<'_, M> {
             told.through_c = true;
         }
         Some(told)
+    }
+
+    fn may_be_on_data_stack(&self, address: u64) -> bool {
+        self.chunk.is_some_and(|chunk| chunk.holds(address))
+            || self.known.chunk_around(address).is_some()
     }
 
     /// Where a frame ends, if it lies on the data stack.
