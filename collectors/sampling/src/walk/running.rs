@@ -29,7 +29,7 @@ impl<M: RemoteMemory> Walk<'_, M> {
     /// The frame that ran when the data stack was read.
     pub(super) fn settle(&mut self, stated: Stated) -> Result<u64, ReadError> {
         let mut at = stated.current;
-        if self.is_left_over(at) {
+        if self.is_left_over(at)? {
             return Ok(self.newest_of_all().unwrap_or(at));
         }
         for _ in 0..SETTLING_STEPS {
@@ -108,29 +108,40 @@ impl<M: RemoteMemory> Walk<'_, M> {
 
     /// Whether a frame was put on the data stack only after that had been read: then what is in its place executes nothing
     /// that is known, and does not stand on anything that does.
-    fn is_left_over(&mut self, frame: u64) -> bool {
+    fn is_left_over(&mut self, frame: u64) -> Result<bool, ReadError> {
         let mut at = frame;
+        let mut fetched = 0;
         for _ in 0..SETTLING_STEPS {
             let Some(told) = self.ask(at).filter(|told| told.stacked) else {
-                return false;
+                return Ok(false);
             };
             let is_first =
                 self.known.is_foot(at) || self.chunk.is_some_and(|chunk| chunk.foot() == at);
             if told.end.is_some() || told.through_c || is_first {
-                return false;
+                return Ok(false);
             }
             let Some(caller) = self.ask(told.caller) else {
-                return true;
+                // A generator or a shim that nobody has met, or nothing at all.
+                if fetched == told.caller || !told.caller.is_multiple_of(8) {
+                    return Ok(true);
+                }
+                fetched = told.caller;
+                let length = self.frame_length();
+                self.fetch_heap(Region {
+                    address: fetched,
+                    length,
+                })?;
+                continue;
             };
             if !caller.stacked || caller.end == Some(at) {
-                return false;
+                return Ok(false);
             }
             if caller.end.is_some() || caller.address >= at {
-                return true;
+                return Ok(true);
             }
             at = caller.address;
         }
-        false
+        Ok(false)
     }
 
     /// The generator that a frame waits for, which is suspended by now: that which its instruction resumes, or which called
