@@ -129,7 +129,8 @@ impl<M: RemoteMemory> Walk<'_, M> {
             }
             at = callee;
         }
-        Some(at.address)
+        // Of code that was not met yet, as in a first sample, nobody knows where its frame ends, nor what is above it.
+        at.end.and(Some(at.address))
     }
 
     /// The frame objects that execute, each called by the one before it, from the foot of the thread on, and `current` at
