@@ -11,7 +11,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::layout::FrameLayout;
 use crate::memory::CACHE_LINE;
-use crate::walk::{CHUNK_HEADER, Place, RawFrame, USUAL_CHUNK};
+use crate::walk::{At, CHUNK_HEADER, Place, RawFrame, USUAL_CHUNK};
 
 /// More frames than this are not remembered.
 const LIMIT: usize = 1 << 16;
@@ -35,7 +35,9 @@ pub(crate) struct Known {
     resumed_from_c: FxHashSet<u64>,
     /// Instructions at which a generator was met on the frame, or could have been.
     sites: FxHashMap<(u64, u64), Site>,
-    /// How often nothing told which of two or three was meant.
+    /// Instructions that were seen to call a function whose frame lies right behind their own.
+    calls_at: FxHashSet<(u64, u64)>,
+    /// The state of what decides where nothing told which of two or three was meant.
     turns: u32,
     threads: FxHashMap<u32, KnownThread>,
     /// Addresses of what may be code objects that no walk has ended at.
@@ -71,10 +73,15 @@ struct KnownThread {
 }
 
 impl Known {
-    /// Once in so many times: where nothing tells which of several moments was meant, each gets its part.
+    /// Once in so many times: where nothing tells which of several moments was meant, each gets its part. By chance, because
+    /// what counts to three falls into step with a program that does; always the same chance, so that a trial replays.
     pub(crate) fn is_turn(&mut self, of: u32) -> bool {
-        self.turns = self.turns.wrapping_add(1);
-        self.turns.is_multiple_of(of)
+        // A linear congruential generator, whose upper bits are the good ones.
+        self.turns = self
+            .turns
+            .wrapping_mul(747_796_405)
+            .wrapping_add(2_891_336_453);
+        (self.turns >> 16).is_multiple_of(of)
     }
 
     /// The frame before `frame` when it was last seen executing this code.
@@ -188,6 +195,18 @@ impl Known {
         self.sites.get(&site)?.resumes()
     }
 
+    /// Whether a frame was met at an instruction, and hardly ever a generator on it.
+    pub(crate) fn never_resumes(&self, site: (u64, u64)) -> bool {
+        self.sites
+            .get(&site)
+            .is_some_and(|seen| seen.itself > seen.generators.saturating_mul(16))
+    }
+
+    /// Whether an instruction calls functions. A frame that waits there has not come to its end.
+    pub(crate) fn calls_at(&self, site: (u64, u64)) -> bool {
+        self.calls_at.contains(&site) && self.resumed_at(site).is_none()
+    }
+
     /// The chunk before one, and the one that was begun behind it; 0 where none is known.
     pub(crate) fn chunks_beside(&self, chunk: u64) -> (u64, u64) {
         self.chunks.get(&chunk).copied().unwrap_or_default()
@@ -230,6 +249,7 @@ impl Known {
             self.last_callers.clear();
             self.calls.clear();
         }
+        self.learn_call(frames);
         for frame in frames.iter().filter(|frame| frame.shim != 0) {
             self.met_shim(thread, frame.shim);
             if frame.place == Place::Heap {
@@ -250,6 +270,23 @@ impl Known {
                 .or_default()
                 .entry(caller.code)
                 .or_default() += 1;
+        }
+    }
+
+    /// Remembers the instruction at which the frame below the innermost one waits.
+    fn learn_call(&mut self, frames: &[RawFrame]) {
+        let [callee, caller, ..] = frames else { return };
+        let (Place::DataStack { .. }, Place::DataStack { .. }) = (callee.place, caller.place)
+        else {
+            return;
+        };
+        let At::Address(at) = caller.at else { return };
+        // What is called often is met often, and to remember it every time would cost each sample.
+        if callee.shim == 0 && self.is_turn(8) {
+            if self.calls_at.len() > LIMIT {
+                self.calls_at.clear();
+            }
+            self.calls_at.insert((caller.code, at));
         }
     }
 }

@@ -102,13 +102,12 @@ fn check(program: Program, allowed: [Limits; 5]) {
     );
 }
 
-// Half a percent is the goal, and met at 1 kHz by calls of 0.1 to 0.3 us, by generators that take a few us a turn and by
-// recursion over several chunks, but for 3.11 (it does not mark a function that has returned), and generators on 3.12 (its
-// current frame is told on the C stack, by one more region and so later). What is wider than that is harder than
-// programs are, or known to be wrong: calls of 30 to 50 ns (two stores of the interpreter are a hundredth of such a
-// round), generators of 40 ns or that are made anew each time, calls through C, and a program that does little but
-// map and unmap a chunk. Up to 3.10 frames are read one by one, so that of a recursion which is deeper than a few
-// frames some samples miss frames in the middle. At full speed the reader holds up the program, and is held up by it.
+// Half a percent is the goal, and met at 1 kHz by calls of 30 to 300 ns, by generators that take a few us a turn and by
+// recursion over several chunks. What is wider than that is harder than programs are, or known to be wrong: generators
+// of 40 ns or that are made anew each time, calls through C, and a program that does little but map and unmap a
+// chunk. Up to 3.10 frames are read one by one, so that of a recursion which is deeper than a few
+// frames some samples miss frames in the middle. Through C on 3.12 is off by 0.02 or by 0.17, as the first samples fall:
+// whether the caller's instruction is taken for one that resumes the generator. At full speed the reader holds up the program, and is held up by it.
 
 #[test]
 fn short_calls_have_their_true_shares() {
@@ -130,8 +129,8 @@ fn alternating_generators_have_their_true_shares() {
         ALTERNATING,
         [
             limits(0.005, 0.024, 0.0, 0.005, 0.009, 1.07),
-            limits(0.009, 0.036, 0.0, 0.005, 0.009, 1.07),
-            limits(0.01, 0.052, 0.0, 0.005, 0.009, 1.07),
+            limits(0.005, 0.036, 0.0, 0.005, 0.009, 1.07),
+            limits(0.005, 0.052, 0.0, 0.005, 0.009, 1.07),
             limits(0.005, 0.035, 0.0, 0.005, 0.009, 1.07),
             limits(0.005, 0.048, 0.0, 0.005, 0.009, 1.07),
         ],
@@ -144,10 +143,10 @@ fn tiny_calls_have_their_true_shares() {
         TINY_CALLS,
         [
             limits(0.005, 0.073, 0.0, 0.005, 0.009, 1.09),
-            limits(0.005, 0.02, 0.0, 0.005, 0.009, 1.09),
-            limits(0.011, 0.028, 0.0, 0.005, 0.009, 1.09),
-            limits(0.011, 0.025, 0.0, 0.005, 0.009, 1.09),
-            limits(0.008, 0.023, 0.0, 0.005, 0.009, 1.07),
+            limits(0.005, 0.035, 0.0, 0.005, 0.009, 1.09),
+            limits(0.005, 0.028, 0.0, 0.005, 0.009, 1.09),
+            limits(0.005, 0.025, 0.0, 0.005, 0.009, 1.09),
+            limits(0.005, 0.023, 0.0, 0.005, 0.009, 1.07),
         ],
     );
 }
@@ -158,10 +157,10 @@ fn leaf_functions_have_their_true_shares() {
         LEAVES,
         [
             limits(0.005, 0.076, 0.0, 0.005, 0.009, 1.09),
-            limits(0.007, 0.053, 0.0, 0.005, 0.009, 1.08),
+            limits(0.005, 0.053, 0.0, 0.005, 0.009, 1.08),
             limits(0.005, 0.072, 0.0, 0.005, 0.009, 1.10),
             limits(0.005, 0.061, 0.0, 0.005, 0.009, 1.09),
-            limits(0.008, 0.054, 0.0, 0.005, 0.009, 1.07),
+            limits(0.005, 0.054, 0.0, 0.005, 0.009, 1.07),
         ],
     );
 }
@@ -242,10 +241,10 @@ fn functions_called_from_c_keep_their_callers() {
         THROUGH_C,
         [
             limits(0.005, 0.072, 0.0, 0.005, 0.009, 1.08),
-            limits(0.068, 0.135, 0.0, 0.005, 0.009, 1.08),
+            limits(0.06, 0.135, 0.0, 0.005, 0.009, 1.08),
             limits(0.19, 0.065, 0.0, 0.005, 0.017, 1.09),
-            limits(0.029, 0.07, 0.0, 0.005, 0.009, 1.08),
-            limits(0.036, 0.101, 0.0, 0.005, 0.009, 1.07),
+            limits(0.025, 0.07, 0.0, 0.005, 0.009, 1.08),
+            limits(0.03, 0.101, 0.0, 0.005, 0.009, 1.07),
         ],
     );
 }

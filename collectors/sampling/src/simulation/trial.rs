@@ -255,7 +255,7 @@ impl Tally {
             name(moments.last()),
             said.map_or_else(String::new, |node| shorten(&self.names(node))),
         ];
-        if key[1] != key[3] {
+        if key[0] != key[3] {
             *self.confusion.entry(key).or_default() += 1;
         }
     }

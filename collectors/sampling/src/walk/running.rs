@@ -10,11 +10,17 @@
 //! Frames on the heap (of generators) cannot be asked at that moment. For them there is the thread state, which is read
 //! right behind the data stack, and their own bytes, later still.
 
-use crate::memory::{ReadError, Region, RemoteMemory};
+use crate::memory::{CACHE_LINE, ReadError, Region, RemoteMemory};
 
 use super::data_stack::CHUNK_HEADER;
 use super::told::{Life, Told};
 use super::{SETTLING_STEPS, Walk};
+
+/// More lines than this make no difference any more.
+const MOST_LINES: u32 = 64;
+
+/// As many lines are copied in the time from a caller's first store for a call to the callee's first instruction.
+const LINES_OF_A_CALL: u32 = 2;
 
 /// What the thread state said a moment after the data stack was read.
 #[derive(Debug, Clone, Copy)]
@@ -61,7 +67,16 @@ impl<M: RemoteMemory> Walk<'_, M> {
                 Life::Runs | Life::Executes if at == stated.current => {
                     return Ok(self.on_itself(told));
                 }
-                Life::Runs | Life::Executes => return Ok(self.oldest_running(at)),
+                // What was called since may have been called by a generator on it, whose own call of it is not read yet.
+                Life::Runs | Life::Executes => {
+                    let generator = self
+                        .resumed_by(told)
+                        .filter(|generator| generator.life != Life::Gone);
+                    return Ok(match generator {
+                        Some(generator) => generator.address,
+                        None => self.oldest_running(at),
+                    });
+                }
                 Life::Waits => {
                     if let Some(generator) = self.last_on(told) {
                         return Ok(generator);
@@ -75,7 +90,7 @@ impl<M: RemoteMemory> Walk<'_, M> {
                 Life::Unstarted
                     if at == stated.current
                         && !self.called_by_running(told)
-                        && !self.known.is_turn(4) =>
+                        && !self.known.is_turn(5) =>
                 {
                     return Ok(at);
                 }
@@ -144,6 +159,14 @@ impl<M: RemoteMemory> Walk<'_, M> {
         Ok(false)
     }
 
+    /// The generator that the instruction of a frame resumes. A frame that runs itself can wait for one only in C code.
+    fn resumed_by(&mut self, base: Told) -> Option<Told> {
+        let generator = self.known.resumed_at(base.site)?;
+        let told = self.ask(generator)?;
+        let possible = base.life != Life::Runs || told.through_c;
+        (possible && self.carries(base, generator)).then_some(told)
+    }
+
     /// The generator that a frame waits for, which is suspended by now: that which its instruction resumes, or which called
     /// what lies behind the frame.
     fn last_on(&mut self, waiting: Told) -> Option<u64> {
@@ -187,29 +210,36 @@ impl<M: RemoteMemory> Walk<'_, M> {
     }
 
     /// What ran where the thread state has the newest frame of the data stack: that, unless it was at an instruction that
-    /// resumes a generator. Then that may have yielded since.
+    /// resumes a generator. Then that may have yielded since. The way there and back is this frame's own time, and takes
+    /// longer through C code.
     fn on_itself(&mut self, newest: Told) -> u64 {
         let resumed = self.known.met_site(newest.site, None);
-        match resumed {
-            Some(generator) if self.carries(newest, generator) && !self.known.is_turn(4) => {
-                generator
-            }
-            _ => self.oldest_running(newest.address),
+        if let Some(generator) = resumed.and_then(|generator| self.ask(generator))
+            && self.carries(newest, generator.address)
+            && !self.known.is_turn(if generator.through_c { 3 } else { 4 })
+        {
+            return generator.address;
         }
+        self.oldest_running(newest.address)
     }
 
-    /// What ran where a function had gone back to the generator that called it. If that is suspended by now, the moment
-    /// was at its end, or in what resumed it, or at the start of the next generator: two thirds are given
-    /// to generators, and of those that take turns each gets its share.
+    /// What ran below a frame that did not, where its bytes have a generator as its caller. If it was called after the data
+    /// stack was read, those bytes are of an earlier call, which any other generator may have made. What waits for a
+    /// generator on the data stack tells which: by its instruction, and that generator by being resumed still.
     fn left_for(&mut self, generator: Told, stated: Stated) -> u64 {
-        let base = self.base_of(generator);
-        if let Some(newest) = base.and_then(|base| self.newest_above(base, stated)) {
+        let Some(base) = self.base_of(generator) else {
+            return generator.address;
+        };
+        if let Some(newest) = self.newest_above(base, stated) {
             return newest;
         }
-        match base {
-            Some(base) if generator.life == Life::Gone && self.known.is_turn(3) => base.address,
-            _ => generator.address,
+        if let Some(resumed) = self.resumed_by(base) {
+            return resumed.address;
         }
+        let own = base.life == Life::Runs && !generator.through_c
+            || generator.life == Life::Gone
+                && (self.known.never_resumes(base.site) || self.known.is_turn(3));
+        if own { base.address } else { generator.address }
     }
 
     /// The frame on the data stack on which a generator runs, be it through others.
@@ -279,7 +309,8 @@ impl<M: RemoteMemory> Walk<'_, M> {
                 Life::Runs | Life::Executes => newest = Some(callee.address),
                 // It goes back, or on: what called nothing goes back. (3.11 pops it before it goes back.)
                 Life::Waits
-                    if direct && self.may_go_on(callee, newest == Some(below.address), stated) =>
+                    if direct
+                        && self.may_go_on(below, callee, stated, newest == Some(below.address)) =>
                 {
                     newest = Some(callee.address);
                 }
@@ -289,11 +320,24 @@ impl<M: RemoteMemory> Walk<'_, M> {
                     }
                 }
                 // It went back between its caller's line and its own, which are read in this order, or its caller is about
-                // to go on. To copy a line takes twice as long as to go on.
+                // to go on. That takes as long as to copy one line.
                 Life::Gone
                     if direct
-                        && self.known.resumed_at(below.site).is_none()
-                        && !self.known.is_turn(3) =>
+                        && self.known.calls_at(below.site)
+                        && !self.known.is_turn(1 + lines_between(below, callee)) =>
+                {
+                    return Some(callee.address);
+                }
+                // From 3.14 on a caller does not tell that it waits. The reading of its line holds up the next call, by its
+                // first store there (`instr_ptr`), so that calls are missed that come before its callee's line is read.
+                // Where that is much later, as many returns are taken for not made yet: those that have not
+                // forgotten their code.
+                Life::Gone
+                    if below.life == Life::Executes
+                        && callee.caller == below.address
+                        && callee.site.0 != 0
+                        && lines_between(below, callee) > LINES_OF_A_CALL
+                        && self.known.calls_at(below.site) =>
                 {
                     return Some(callee.address);
                 }
@@ -308,16 +352,18 @@ impl<M: RemoteMemory> Walk<'_, M> {
         newest
     }
 
-    /// Whether a frame that does not run, and whose caller does not run either, has not returned. `in_doubt`: neither was
-    /// its caller seen to run.
-    fn may_go_on(&mut self, told: Told, in_doubt: bool, stated: Stated) -> bool {
-        if self.layout.shim_free() {
-            // Or the caller is about to go on: that is a small part of such moments.
-            !in_doubt && !self.known.is_turn(8)
-                || in_doubt && told.address < stated.top && self.known.is_turn(2)
-        } else {
-            self.has_called(told)
+    /// Whether a frame that does not run, and whose caller does not run either, has not returned.
+    fn may_go_on(&mut self, below: Told, told: Told, stated: Stated, in_doubt: bool) -> bool {
+        if !self.layout.shim_free() {
+            return self.has_called(told);
         }
+        if below.end != Some(told.address) {
+            // Of a chunk of its own, which was read later.
+            return !in_doubt && !self.known.is_turn(8)
+                || in_doubt && told.address < stated.top && self.known.is_turn(2);
+        }
+        // Or the caller is about to go on: that is a small part of such moments.
+        self.known.calls_at(below.site) && !self.known.is_turn(10)
     }
 
     /// Whether something lies right behind a frame on the data stack that it called, be it over.
@@ -356,4 +402,10 @@ impl<M: RemoteMemory> Walk<'_, M> {
             called.then_some(callee)
         })
     }
+}
+
+/// How many lines of the cache after a frame on the data stack another one is read.
+fn lines_between(below: Told, above: Told) -> u32 {
+    let lines = (above.address / CACHE_LINE).saturating_sub(below.address / CACHE_LINE);
+    u32::try_from(lines).map_or(MOST_LINES, |lines| lines.clamp(1, MOST_LINES))
 }
