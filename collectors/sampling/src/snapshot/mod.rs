@@ -9,11 +9,13 @@
 //! what decides which frame runs, its state and its other frames right behind it, so that little can move in between, and what
 //! proves that code objects are still the same ones last, because it must hold for all frames before it.
 
+mod bytes;
 mod plan;
 
 pub(crate) use plan::Group;
 
-use plan::{FORGET_AFTER, Plan};
+use bytes::Bytes;
+use plan::{FORGET_AFTER, Plan, lines_of};
 
 use crate::memory::{ReadError, Region, RemoteMemory};
 
@@ -34,9 +36,9 @@ pub(crate) struct Span {
 #[derive(Debug, Default)]
 pub(crate) struct Snapshot {
     plan: Plan,
-    buffer: Vec<u8>,
+    buffer: Bytes,
     /// The bytes of the sample before.
-    before: Vec<u8>,
+    before: Bytes,
     /// Whether each byte lies where it lay in the sample before, and all of them were read.
     comparable: bool,
     sample: u64,
@@ -54,7 +56,7 @@ impl Snapshot {
         self.extra_calls = 0;
         std::mem::swap(&mut self.buffer, &mut self.before);
         self.comparable = self.plan.prepare(self.sample);
-        self.buffer.resize(self.plan.length, 0);
+        self.buffer.resize(self.plan.length);
         let count = self.plan.regions.len();
         let (mut done, mut start) = (0, 0);
         while done < count {
@@ -180,7 +182,8 @@ impl Snapshot {
         while !rest.is_empty() {
             self.extra_calls += 1;
             self.wanted.clear();
-            self.wanted.extend(rest.iter().map(|(region, _)| *region));
+            let regions = rest.iter().map(|(region, _)| lines_of(*region));
+            self.wanted.extend(regions);
             let start = self.buffer.len();
             let length: usize = self.wanted.iter().map(|region| region.length).sum();
             if length > MAX_BYTES.saturating_sub(start) {
@@ -189,12 +192,13 @@ impl Snapshot {
                     expected: "a stack that fits in memory",
                 });
             }
-            self.buffer.resize(start + length, 0);
+            self.buffer.resize(start + length);
             let done = memory.read_regions(&self.wanted, &mut self.buffer[start..])?;
             let mut at = start;
-            for &(region, group) in &rest[..done] {
-                self.plan.add(region, group, at, self.sample);
-                at += region.length;
+            for (&(region, group), lines) in rest[..done].iter().zip(&self.wanted) {
+                let offset = usize::try_from(region.address - lines.address).unwrap_or(0);
+                self.plan.add(region, group, at + offset, self.sample);
+                at += lines.length;
             }
             rest = &rest[(done + 1).min(rest.len())..];
         }

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::ops::{Bound, Range};
 
-use crate::memory::Region;
+use crate::memory::{CACHE_LINE, Region};
 
 /// A region that was not used for this many samples may be forgotten. Code that alternates between a few generators comes
 /// back to each of them within fewer.
@@ -323,7 +323,8 @@ impl Plan {
         }
         let mut starts = Vec::with_capacity(self.regions.len());
         self.length = 0;
-        for region in &self.regions {
+        for region in &mut self.regions {
+            *region = lines_of(*region);
             starts.push(self.length);
             self.length += region.length;
         }
@@ -351,6 +352,19 @@ impl Slot {
         self.start?;
         let offset = address.checked_sub(self.region.address)?;
         (self.region.end()? >= end).then_some(usize::try_from(offset).ok()?)
+    }
+}
+
+/// A region and what shares its lines of the cache. Only whole lines are copied one at a time; see `bytes`.
+pub(super) fn lines_of(region: Region) -> Region {
+    let address = region.address - region.address % CACHE_LINE;
+    let end = region
+        .end()
+        .and_then(|end| end.checked_next_multiple_of(CACHE_LINE));
+    match end.map(|end| usize::try_from(end - address)) {
+        Some(Ok(length)) => Region { address, length },
+        // At the end of the address space nothing is mapped.
+        _ => region,
     }
 }
 
