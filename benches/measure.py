@@ -86,6 +86,16 @@ def build(program):
     return str(pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "release/pystrobe")
 
 
+def floor(pid):
+    """What `benches/floor.rs` measures beside a process: nanoseconds of a read ("median", "best") and of a "sleep"."""
+    bench = ["cargo", "bench", "--quiet", "--bench", "floor"]
+    subprocess.run([*bench, "--no-run"], cwd=ROOT, check=True, stdin=subprocess.DEVNULL)
+    printed = subprocess.run(
+        [*bench, "--", pid], cwd=ROOT, check=True, timeout=120,
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True).stdout
+    return json.loads(printed.splitlines()[-1])
+
+
 def version_of(python):
     """As in `3.12.1`."""
     return subprocess.run(
