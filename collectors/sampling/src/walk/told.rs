@@ -3,7 +3,8 @@
 use crate::layout::{Activity, Instruction};
 use crate::memory::{Fields, Region, RemoteMemory};
 
-use super::{OWNED_BY_GENERATOR, OWNED_BY_THREAD, Walk, prefix};
+use super::step::prefix;
+use super::{OWNED_BY_GENERATOR, OWNED_BY_THREAD, Walk};
 
 /// What a frame's own bytes say of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -7,6 +7,9 @@
 //! rare frame was live. What is judged here is whether frames fit each other: each executes a code
 //! object, and lies where the frame before it on the data stack ends.
 
+mod fitting;
+mod listing;
+
 use std::time::Duration;
 
 use rustc_hash::FxHashMap;
@@ -16,12 +19,12 @@ use crate::discovery::Roots;
 use crate::interpreter_lock::{Gil, InterpreterMoment, Locks};
 use crate::known::Known;
 use crate::layout::Layout;
-use crate::memory::{Fields, ReadError, Region, RemoteMemory};
-use crate::ring::Ring;
-use crate::snapshot::{Group, Snapshot};
-use crate::walk::{
-    At, End, Found, LastWalk, Learnt, Mark, Place, RawFrame, Subject, join_marks, walk,
-};
+use crate::memory::{ReadError, RemoteMemory};
+use crate::snapshot::Snapshot;
+use crate::walk::{At, End, Found, LastWalk, Learnt, Mark, RawFrame, Subject, join_marks, walk};
+
+use fitting::fit;
+use listing::thread_region;
 
 /// How often a moment is read again while a stack is impossible.
 const REPAIRS: u32 = 8;
@@ -203,153 +206,6 @@ impl<M: RemoteMemory> Stacks<M> {
         }
     }
 
-    /// The 8 bytes at an address, as a root.
-    fn root(&mut self, address: u64) -> Result<u64, ReadError> {
-        let region = Region { address, length: 8 };
-        let bytes = self
-            .snapshot
-            .get_or_fetch(&self.memory, region, region, Group::Root)?;
-        bytes.u64_at(0).ok_or(ReadError::Fault(address))
-    }
-
-    fn list_threads(&mut self) -> Result<(), ReadError> {
-        let fields = self.layout.interpreter;
-        self.current.clear();
-        self.moments.clear();
-        let mut interpreter = match self.roots {
-            Roots::Runtime(runtime) => {
-                self.root(runtime.wrapping_add(self.layout.runtime.interpreters_head))?
-            }
-            Roots::Interpreter(interpreter) => interpreter,
-        };
-        let mut ring = Ring::new(interpreter);
-        let mut count = 0;
-        // Now and then all of what proves them is asked for, or it would be forgotten.
-        let mut changed = fields.code_generation.is_none()
-            && (self.snapshot.is_before_forgetting() || !self.snapshot.are_codes_unchanged());
-        while interpreter != 0 {
-            let (region, skipped) = interpreter_region(&self.layout, interpreter);
-            let bytes = self
-                .snapshot
-                .get_or_fetch(&self.memory, region, region, Group::Root)?;
-            let field = |offset: u64| {
-                let bytes = bytes.u64_at(offset.wrapping_sub(skipped));
-                bytes.ok_or(ReadError::Fault(interpreter))
-            };
-            let (id, next) = (field(fields.id)?, field(fields.next)?);
-            let threads = field(fields.threads_head)?;
-            if let Some(generation) = fields.code_generation.map(field).transpose()? {
-                changed |= self.generations.get(count) != Some(&(interpreter, generation));
-                match self.generations.get_mut(count) {
-                    Some(known) => *known = (interpreter, generation),
-                    None => self.generations.push((interpreter, generation)),
-                }
-            }
-            self.list_interpreter(interpreter, id, threads)?;
-            let moment = self.locks.look(
-                &self.memory,
-                &mut self.snapshot,
-                &self.layout,
-                (interpreter, id),
-                self.gc,
-            )?;
-            self.moments.insert(interpreter, moment);
-            count += 1;
-            if count > MAX_LIST || ring.closes(next) {
-                return Err(ReadError::Implausible {
-                    address: interpreter,
-                    expected: "a list of interpreters",
-                });
-            }
-            interpreter = next;
-        }
-        changed |= self.generations.len() > count;
-        self.generations.truncate(count);
-        // A code object that is freed is counted before its bytes are gone, so what was proven while the count
-        // moved proves nothing for later: a frame has to be seen with it after the count came to rest.
-        if changed || self.freed {
-            self.stamp += 1;
-        }
-        self.freed = changed;
-        Ok(())
-    }
-
-    fn list_interpreter(&mut self, interpreter: u64, id: u64, head: u64) -> Result<(), ReadError> {
-        let fields = self.layout.thread;
-        let mut ring = Ring::new(head);
-        let mut address = head;
-        while address != 0 {
-            let slot = self.slot(address);
-            let state = thread_region(&self.layout, address);
-            let group = Group::Thread(number(slot));
-            let bytes = self
-                .snapshot
-                .get_or_fetch(&self.memory, state, state, group)?;
-            let field = |offset| bytes.u64_at(offset).ok_or(ReadError::Fault(address));
-            let key = ThreadKey {
-                state: address,
-                ident: field(fields.thread_id)?,
-                native_id: fields.native_thread_id.map(field).transpose()?,
-                interpreter: field(fields.interpreter)?,
-            };
-            let next = field(fields.next)?;
-            if key.interpreter != interpreter || self.current.len() >= MAX_LIST || ring.closes(next)
-            {
-                return Err(ReadError::Implausible {
-                    address,
-                    expected: "a thread state",
-                });
-            }
-            self.meet(slot, key, id);
-            self.current.push(slot);
-            address = next;
-        }
-        Ok(())
-    }
-
-    /// The slot of the thread whose state is at an address; a free one where it was not met before.
-    fn slot(&mut self, state: u64) -> usize {
-        if let Some(&slot) = self.by_state.get(&state) {
-            return slot;
-        }
-        if let Some(&slot) = self.free.last() {
-            return slot;
-        }
-        self.slots.push(None);
-        self.free.push(self.slots.len() - 1);
-        self.slots.len() - 1
-    }
-
-    fn meet(&mut self, slot: usize, key: ThreadKey, interpreter_id: u64) {
-        if let Some(Some(thread)) = self.slots.get_mut(slot)
-            && thread.key == key
-        {
-            thread.settled &= thread.seen == self.readings;
-            thread.seen = self.readings;
-            return;
-        }
-        self.serials += 1;
-        self.known.forget_thread(number(slot));
-        if self.free.last() == Some(&slot) {
-            self.free.pop();
-        }
-        self.by_state.insert(key.state, slot);
-        self.slots[slot] = Some(ThreadStack {
-            key,
-            interpreter_id,
-            serial: self.serials,
-            frames: Vec::new(),
-            kept: 0,
-            complete: false,
-            marks: Vec::new(),
-            found: Found::default(),
-            end: End::Foot,
-            settled: false,
-            as_of: (0, 0),
-            seen: self.readings,
-        });
-    }
-
     /// Walks all threads that are not settled yet.
     fn walk_all(&mut self) -> Result<(), ReadError> {
         self.unproven.clear();
@@ -500,108 +356,9 @@ impl<M: RemoteMemory> Stacks<M> {
         }
         impossible
     }
-
-    /// Drops threads that were not met in this reading.
-    fn retire(&mut self) {
-        if self.by_state.len() == self.current.len() {
-            return;
-        }
-        let readings = self.readings;
-        for (number, slot) in self.slots.iter_mut().enumerate() {
-            if let Some(thread) = slot
-                && thread.seen != readings
-            {
-                self.by_state.remove(&thread.key.state);
-                *slot = None;
-                self.free.push(number);
-            }
-        }
-    }
-}
-
-/// The frames that a walk found, from the innermost down to the first that does not fit what is above it; `below` is what
-/// lies below them. Gives whether they all fit.
-fn fit(
-    codes: &Codes,
-    stamp: u64,
-    found: &Found,
-    below: &[(RawFrame, CodeId)],
-    frames: &mut Vec<(RawFrame, CodeId)>,
-) -> bool {
-    frames.clear();
-    // The frame above, where it lies on the data stack: its address, its chunk, whether it is at the foot.
-    let mut above: Option<(u64, u64, bool)> = None;
-    let mut fits = |frame: &RawFrame, id| {
-        if let Place::DataStack { chunk, first } = frame.place {
-            let size = codes
-                .get(id)
-                .and_then(|(_, code)| code.frame_size)
-                .unwrap_or(0);
-            let fits = above.is_none_or(|(address, above_chunk, above_first)| {
-                if chunk == above_chunk {
-                    frame.address + size == address
-                } else {
-                    above_first
-                }
-            });
-            above = Some((frame.address, chunk, first));
-            return fits;
-        }
-        true
-    };
-    for frame in &found.frames {
-        let Some(id) = codes.proven(frame.code, stamp) else {
-            return false;
-        };
-        if !fits(frame, id) {
-            return false;
-        }
-        frames.push((*frame, id));
-    }
-    // Those below fit each other; the next of them on the data stack has to fit these.
-    let on_data_stack =
-        |(frame, _): &&(RawFrame, CodeId)| matches!(frame.place, Place::DataStack { .. });
-    let next = below.iter().rev().find(on_data_stack);
-    next.is_none_or(|(frame, id)| fits(frame, *id))
 }
 
 /// The number by which the regions of the thread in a slot are planned. There are at most [`MAX_LIST`] slots.
 fn number(slot: usize) -> u32 {
     u32::try_from(slot).unwrap_or(u32::MAX)
-}
-
-/// The part of an interpreter's state that is read, and how far into the state it starts. Its fields lie
-/// within a few hundred bytes of each other.
-fn interpreter_region(layout: &Layout, address: u64) -> (Region, u64) {
-    let fields = &layout.interpreter;
-    let offsets = [fields.id, fields.next, fields.threads_head];
-    let generation = fields.code_generation.unwrap_or(fields.id);
-    let first = offsets.into_iter().fold(generation, u64::min);
-    let last = offsets.into_iter().fold(generation, u64::max);
-    let region = Region {
-        address: address.wrapping_add(first),
-        length: usize::try_from(last + 8 - first).unwrap_or(0),
-    };
-    (region, first)
-}
-
-/// The part of a thread state that is read.
-fn thread_region(layout: &Layout, address: u64) -> Region {
-    let fields = &layout.thread;
-    let last = [
-        fields.next,
-        fields.interpreter,
-        fields.frame,
-        fields.thread_id,
-        fields.native_thread_id.unwrap_or(0),
-        fields.datastack_chunk.map_or(0, |offset| offset + 8),
-        fields.base_frame.unwrap_or(0),
-    ]
-    .into_iter()
-    .max()
-    .unwrap_or(0);
-    Region {
-        address,
-        length: usize::try_from(last + 8).unwrap_or(0),
-    }
 }
