@@ -63,7 +63,11 @@ impl Snapshot {
             let regions = &self.plan.regions[done..];
             done += memory
                 .read_regions(regions, &mut self.buffer[start..])
-                .inspect_err(|_| self.comparable = false)?;
+                .inspect_err(|_| {
+                    // What is in the buffer now is of no sample, and nothing may be compared with it.
+                    self.comparable = false;
+                    self.plan.lay_out_anew();
+                })?;
             if done < count {
                 self.comparable = false;
                 // What is at `done` is unmapped by now. The rest is still worth having, but not what has been

@@ -166,6 +166,11 @@ impl Plan {
         }
     }
 
+    /// The next sample has a layout of its own, whatever is planned for it.
+    pub(super) fn lay_out_anew(&mut self) {
+        self.changed = true;
+    }
+
     /// From the next sample on, a region is read in another group.
     pub(super) fn regroup(&mut self, start: u64, group: Group) {
         if let Some(slot) = self.by_address.get(&start).copied()
