@@ -14,6 +14,10 @@ use crate::stacks::{Stacks, ThreadStack as Stack};
 use crate::target::Target;
 use crate::thread_names::{native_id, thread_names};
 
+/// How often the stacks are read until all are whole. A recording counts the few that are not; this is the only sample, and
+/// the first, which does not know yet where the frames of a fast recursion lie.
+const READINGS: usize = 20;
+
 /// What a thread is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ThreadState {
@@ -79,7 +83,11 @@ pub fn dump(target: &Target) -> Result<Vec<ThreadStack>, AttachError> {
             .collect());
     }
     let mut stacks = stacks(interpreter, false);
-    stacks.read().map_err(failed)?;
+    for _ in 0..READINGS {
+        if stacks.read().map_err(failed)?.truncated == 0 {
+            break;
+        }
+    }
     let native_ids = process::native_ids(pid);
     let mut interpreters: Vec<u64> = stacks
         .threads()
