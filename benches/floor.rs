@@ -61,7 +61,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// The processor time of a sleep until the next millisecond, in nanoseconds, as the sampler of pystrobe sleeps.
+/// The processor time of a sleep until the next millisecond, in nanoseconds, with the slack that the sampler of pystrobe allows.
 fn sleep_costs() -> nix::Result<f64> {
     nix::sys::prctl::set_timerslack(1_000)?;
     let spent = || clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).map(Duration::from);

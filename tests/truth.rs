@@ -163,12 +163,7 @@ fn alternation(python: &Interpreter, arguments: &[&str], options: &[&str]) -> Al
 
 fn no_stack_is_impossible(python: &'static Interpreter) {
     let _turn = machine::alone();
-    let record = || alternation(python, &[], &["-d", "2"]);
-    let mut running = record();
-    if running.impossible > 0.0 {
-        // One copy in a hundred thousand is interrupted within a frame that is being made. Not in two recordings in a row.
-        running = record();
-    }
+    let running = alternation(python, &[], &["-d", "2"]);
     assert!(running.impossible == 0.0, "{:?}", running.stacks);
     let paused = alternation(python, &[], &["-d", "2", "--blocking"]);
     assert!(paused.impossible == 0.0, "{:?}", paused.stacks);
@@ -188,7 +183,7 @@ fn impossible_stacks_are_rare_where_turns_are_shorter_than_a_sample() {
     let _turn = machine::alone();
     for python in interpreters::one_per_family() {
         let tight = alternation(python, &["tight"], &["-d", "2", "-r", "10khz"]);
-        assert!(tight.impossible <= 0.002, "{:?}", tight.stacks);
+        assert!(tight.impossible <= 0.001, "{:?}", tight.stacks);
     }
 }
 

@@ -382,3 +382,48 @@ fn united(one: Region, other: Region) -> Option<Region> {
         length: usize::try_from(end - address).ok()?,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const GROUPS: [Group; 6] = [
+        Group::Newest(0),
+        Group::Thread(0),
+        Group::Older(0),
+        Group::Stack(0),
+        Group::Code,
+        Group::Root,
+    ];
+
+    proptest! {
+        /// A line of the cache is copied to a line, whole, and each slot lies in what is read with it.
+        #[test]
+        fn lines_are_copied_to_lines(
+            wanted in prop::collection::vec((1_u64..1 << 14, 1_usize..700, 0_usize..GROUPS.len()), 1..40),
+        ) {
+            let mut plan = Plan::default();
+            for (word, length, group) in wanted {
+                let region = Region { address: 8 * word, length };
+                plan.add(region, GROUPS[group], 0, 1);
+            }
+            prop_assert!(!plan.prepare(2));
+            let mut length = 0;
+            for region in &plan.regions {
+                prop_assert!(region.address.is_multiple_of(CACHE_LINE));
+                prop_assert!((region.length as u64).is_multiple_of(CACHE_LINE));
+                length += region.length;
+            }
+            prop_assert_eq!(plan.length, length);
+            for slot in &plan.slots {
+                let whole = plan.regions[slot.read_with];
+                let offset = slot.region.address.checked_sub(whole.address).unwrap() as usize;
+                prop_assert!(offset + slot.region.length <= whole.length);
+                prop_assert_eq!(slot.start, Some(plan.start_of(slot.read_with) + offset));
+            }
+            prop_assert!(plan.prepare(3));
+        }
+    }
+}
