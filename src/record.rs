@@ -63,7 +63,7 @@ pub(crate) fn record(
     let left_out = recording.left_out();
     let ending = recording.finish();
     drop(progress);
-    tell_left_out(left_out, notes);
+    tell_left_out(left_out, clock, notes);
 
     if matches!(ending, Ending::TargetReplaced) {
         notes.note(
@@ -80,7 +80,7 @@ pub(crate) fn record(
 }
 
 /// Says that something is missing in the profile of a tree.
-fn tell_left_out(left_out: LeftOut, notes: Notes) {
+fn tell_left_out(left_out: LeftOut, clock: Clock, notes: Notes) {
     if left_out.unreadable > 0 {
         notes.warning(&format!(
             "not in the profile: processes that could not be read, {} in all",
@@ -91,6 +91,13 @@ fn tell_left_out(left_out: LeftOut, notes: Notes) {
         notes.warning(&format!(
             "not in the profile: processes for which there were too many at once, {} in all",
             left_out.too_many
+        ));
+    }
+    if left_out.clocks > 0 && clock != Clock::Wall {
+        notes.warning(&format!(
+            "of some processes not every clock could be measured, so {} time may be missing, {} in all",
+            clock.name(),
+            left_out.clocks
         ));
     }
 }

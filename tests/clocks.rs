@@ -268,18 +268,94 @@ fn the_gil_and_garbage_collection_are_told() {
     }
 }
 
-/// What the sampler does not measure is refused before any time is lost.
+/// Every function's share of the processor time, by what the threads say of themselves; and who waits, and who handles an exception.
 #[test]
-fn clocks_that_are_not_measured_are_refused() {
-    let _turn = machine::shared();
-    let target = Target::launch(interpreters::newest(), "alternating.py", &[]);
-    let pid = target.pid().to_string();
-    for (options, said) in [
-        (&["--mode", "cpu"][..], "cpu time"),
-        (&["--mode", "exception"], "exception time"),
-        (&["--no-idle"], "active time"),
-    ] {
-        let finished = pystrobe(["attach", &pid]).args(options).run();
-        finished.failed(4, &[said, "cannot be measured", options[0]]);
+fn processor_time_and_exceptions_are_told() {
+    for python in interpreters::one_per_family() {
+        let _turn = machine::alone();
+        let target = Target::launch(python, "clocks.py", &[]);
+        let pid = target.pid().to_string();
+        let folder = tempfile::tempdir().unwrap();
+        let here = folder.path();
+        pystrobe(["attach", &pid, "-d", "3", "-q", "-o", "all.pstats"])
+            .dir(here)
+            .run()
+            .ok();
+        let spent = target.stop();
+        let on = |words: &str| {
+            let words = format!("all.pstats -q -f folded --mode {words}");
+            folded::parse(&convert(here, &words).run().ok().text())
+        };
+        let [wall, cpu, active] = [on("wall"), on("cpu"), on("wall --no-idle")];
+        let exception = on("exception");
+        let time = |stacks: &[folded::Stack], function: &str| -> f64 {
+            let within = stacks.iter().filter(|stack| stack.has(function));
+            within.map(|stack| stack.weight as f64).sum()
+        };
+        let truth = |function: &str| spent[function].as_f64().unwrap();
+
+        let computing = ["compute", "crunch", "mend", "plain"];
+        let known: f64 = computing.into_iter().map(truth).sum();
+        for function in computing {
+            let said = folded::share(&cpu, |stack| stack.has(function));
+            let known = truth(function) / known;
+            assert!(
+                (said - known).abs() < 0.05,
+                "{:?} {function}: {said}, {known}",
+                python.version
+            );
+        }
+        for function in ["nap", "pause"] {
+            let [wall, cpu, active] = [&wall, &cpu, &active].map(|stacks| time(stacks, function));
+            assert!(
+                cpu < 0.1 * wall && active < 0.5 * wall,
+                "{:?} {function}: {wall}, {cpu}, {active}",
+                python.version
+            );
+        }
+        // It waits for the GIL at its end, and else it is on a CPU or wants one.
+        let [wall_crunch, cpu_crunch, active_crunch] =
+            [&wall, &cpu, &active].map(|stacks| time(stacks, "crunch"));
+        assert!(
+            active_crunch > 0.5 * wall_crunch
+                && (0.98 * cpu_crunch..wall_crunch).contains(&active_crunch),
+            "{:?}: {wall_crunch}, {cpu_crunch}, {active_crunch}",
+            python.version
+        );
+
+        assert!(
+            time(&exception, "mend") > 0.9 * time(&wall, "mend"),
+            "{:?}",
+            python.version
+        );
+        for function in ["plain", "crunch", "compute"] {
+            let share = time(&exception, function) / time(&wall, function);
+            assert!(share < 0.02, "{:?} {function}: {share}", python.version);
+        }
+    }
+}
+
+/// The kernel's accounts are found for processes that come and go too, whose threads may still bear the ids of those they were copied from.
+#[test]
+fn forked_children_have_clocks_of_their_own() {
+    for python in interpreters::one_per_family() {
+        let _turn = machine::alone();
+        let target = Target::launch(python, "forking.py", &[]);
+        let pid = target.pid().to_string();
+        for mode in ["cpu", "gil"] {
+            let text = pystrobe(["attach", &pid, "-d", "1.5", "-q", "-f", "folded"])
+                .args(["--subprocesses", "--mode", mode])
+                .run()
+                .ok()
+                .text();
+            // It spends 20 ms, while its parent spends 50.
+            let share = share(&text, |stack| stack.has("child_work"));
+            assert!(
+                (0.15..0.4).contains(&share),
+                "{:?} {mode}: {share}",
+                python.version
+            );
+        }
+        target.stop();
     }
 }

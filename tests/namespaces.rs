@@ -6,7 +6,7 @@ use std::process::Command;
 use crate::support::interpreters::{self, Interpreter};
 use crate::support::pystrobe::pystrobe;
 use crate::support::target::Target;
-use crate::support::{is_root, machine, pstats, skip, target_script, tests_folder};
+use crate::support::{folded, is_root, machine, pstats, skip, target_script, tests_folder};
 
 /// The interpreters to try: a build with a shared library, and one without, of different layouts.
 fn some() -> Vec<&'static Interpreter> {
@@ -114,6 +114,28 @@ fn is_not_misled_by_another_file_at_the_same_path() {
     }
 }
 
+/// The ids of its threads are those that it has for itself, and the kernel's account of them is found by ours.
+fn knows_threads(pid: u32) {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("out.pstats");
+    pystrobe(["attach", &pid.to_string(), "-d", "0.5", "-q", "-o"])
+        .arg(&file)
+        .run()
+        .ok();
+    let weight = |options: &[&str]| -> u64 {
+        let text = pystrobe(["convert", file.to_str().unwrap(), "-q", "-f", "folded"])
+            .args(options)
+            .run()
+            .ok()
+            .text();
+        folded::parse(&text).iter().map(|stack| stack.weight).sum()
+    };
+    // It is the first process of its namespace.
+    let (all, first) = (weight(&[]), weight(&["--thread", "1"]));
+    assert!(all > 300_000 && first == all, "{first} of {all}");
+    assert!(weight(&["--mode", "cpu"]) * 10 > all);
+}
+
 #[test]
 fn reads_a_target_in_another_pid_namespace() {
     let _turn = machine::shared();
@@ -127,6 +149,7 @@ fn reads_a_target_in_another_pid_namespace() {
                 &[&python.path, &target_script("alternating.py")],
             );
             reads(working(&target), python);
+            knows_threads(working(&target));
         }
     }
 }

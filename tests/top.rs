@@ -69,6 +69,7 @@ fn every_key_does_what_the_help_says() {
     );
     tmux.shows("fibonacci");
     tmux.shows("CPU ");
+    tmux.shows("GIL ");
 
     tmux.press(&["c"]);
     tmux.shows("by cumulative time, now");

@@ -132,12 +132,19 @@ fn alternation(python: &Interpreter, arguments: &[&str], options: &[&str]) -> Al
             })
         })
     };
+    // It may not have gone on yet after it said that it was ready.
+    let is_ready = |stack: &Stack| {
+        let last = stack.frames.last();
+        last.is_some_and(|frame| folded::names(frame, "ready"))
+    };
     // What had to be cut short says so in its first frame; the summary counts it, and here it is bounded.
     let is_cut = |stack: &Stack| {
         let mut frames = stack.frames.iter();
         frames.any(|frame| folded::names(frame, "<truncated>"))
     };
-    let impossible = folded::share(&stacks, |stack| !is_cut(stack) && !is_possible(stack));
+    let impossible = folded::share(&stacks, |stack| {
+        !is_cut(stack) && !is_ready(stack) && !is_possible(stack)
+    });
     let driver = folded::share(&stacks, |stack| {
         below_alternate(stack).is_some_and(|frames| frames.is_empty())
     });

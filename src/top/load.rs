@@ -1,4 +1,4 @@
-//! How busy the process is, by the kernel's accounts.
+//! How busy the process is: by the kernel's accounts, and by what the samples say of its GIL.
 
 use std::time::{Duration, Instant};
 
@@ -7,12 +7,13 @@ use nix::unistd::{SysconfVar, sysconf};
 /// The kernel counts in ticks of 10 ms: over less time than this a share would jump about.
 const OVER: Duration = Duration::from_secs(1);
 
-/// What the header says of the process as a whole. Shares that the samples themselves know (of the GIL) belong here too,
-/// as soon as they know them.
+/// What the header says of the process as a whole.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub(super) struct Load {
     /// Processor time a second of wall clock: 1.0 is one core. `None` while it is not known.
     pub(super) cpu: Option<f64>,
+    /// The part of the time, now, in which some thread held the GIL. `None` where that is not known.
+    pub(super) gil: Option<f64>,
 }
 
 /// Reads it again and again.
@@ -37,7 +38,7 @@ impl Meter {
         }
     }
 
-    /// The load over the last second or so; nothing is known of a process that has ended.
+    /// The processor time over the last second or so; nothing is known of a process that has ended.
     pub(super) fn read(&mut self) -> Load {
         let now = Instant::now();
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid));

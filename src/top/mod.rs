@@ -282,7 +282,10 @@ impl<'a> Watch<'a> {
         self.recent
             .advance(profile.tree(), &self.collected.counters(), elapsed_ns);
         let load = match self.recording {
-            Some(_) => self.meter.read(),
+            Some(_) => Load {
+                gil: (self.collected.about().measured.gil).then(|| self.recent.gil_share()),
+                ..self.meter.read()
+            },
             None => Load::default(),
         };
         if self.state.paused {

@@ -20,6 +20,9 @@ pub(super) struct Recent {
     /// Samples and the time in which they were taken, decayed alike.
     samples: f64,
     seconds: f64,
+    /// Nanoseconds with the GIL held, by any thread: decayed, and all at the last look.
+    gil: f64,
+    gil_seen: u64,
 }
 
 impl Recent {
@@ -30,11 +33,15 @@ impl Recent {
         let keep = 0.5_f64.powf(passed / HALF_LIFE_NS);
         self.own.resize(tree.len(), 0.0);
         self.seen.resize(tree.len(), 0);
+        let mut gil = 0_u64;
         for (id, (own, seen)) in tree.ids().zip(self.own.iter_mut().zip(&mut self.seen)) {
             let all = tree.own(id).nanoseconds;
             *own = *own * keep + all.saturating_sub(*seen) as f64;
             *seen = all;
+            gil = gil.saturating_add(tree.seen(id).nanoseconds.gil);
         }
+        self.gil = self.gil * keep + gil.saturating_sub(self.gil_seen) as f64;
+        self.gil_seen = gil;
         self.samples = self.samples * keep + counters.taken.saturating_sub(self.taken) as f64;
         self.seconds = self.seconds * keep + passed / 1e9;
         self.taken = counters.taken;
@@ -44,6 +51,15 @@ impl Recent {
     /// Per node: nanoseconds on top, decayed.
     pub(super) fn own(&self) -> &[f64] {
         &self.own
+    }
+
+    /// The part of the time in which some thread held the GIL.
+    pub(super) fn gil_share(&self) -> f64 {
+        if self.seconds > 0.0 {
+            self.gil / 1e9 / self.seconds
+        } else {
+            0.0
+        }
     }
 
     /// Samples a second; 0 before any time has passed.
@@ -87,10 +103,21 @@ mod tests {
     }
 
     #[test]
+    fn the_share_of_the_gil_is_that_of_the_time() {
+        let mut recent = Recent::default();
+        let mut builder = example::empty();
+        let mut batch = example::batch(0, &["f"], 1_000_000_000);
+        batch.observations[0].nanoseconds.gil = 250_000_000;
+        builder.apply(&batch).unwrap();
+        recent.advance(builder.so_far().tree(), &taken(1000), 1_000_000_000);
+        assert!((recent.gil_share() - 0.25).abs() < 1e-9);
+    }
+
+    #[test]
     fn before_anything_there_is_nothing() {
         let mut recent = Recent::default();
         recent.advance(example::empty().so_far().tree(), &taken(0), 0);
         assert_eq!(recent.own(), [] as [f64; 0]);
-        assert_eq!(recent.rate(), 0.0);
+        assert_eq!((recent.rate(), recent.gil_share()), (0.0, 0.0));
     }
 }

@@ -51,6 +51,8 @@ pub struct Interpreter {
     pub layout: Layout,
     /// Address of `PyCode_Type`, where it is exported.
     pub code_type: Option<u64>,
+    /// Address of `None`, where it is exported.
+    pub none: Option<u64>,
     /// It is 2.7 or 3.3 to 3.7, for which there is no layout.
     pub legacy: bool,
 }
@@ -331,13 +333,18 @@ impl Search {
             Support::Legacy => (*builtin(Minor(3, 8)).ok_or_else(unsupported)?, true),
             Support::None => return Err(unsupported()),
         };
-        let (roots, code_type) = match python.runtime() {
-            Some(runtime) if !legacy => (Roots::Runtime(runtime), python.code_type),
+        let found = match python.runtime() {
+            Some(runtime) if !legacy => Found {
+                roots: Roots::Runtime(runtime),
+                code_type: python.code_type,
+                none: python.none,
+            },
             _ if effort == Effort::Quick && !legacy => return Err(starting),
             _ => found_by_py_spy(pid, legacy)?,
         };
         if !legacy
-            && !has_thread(&self.memory, &layout, roots).map_err(|error| self.unread(error))?
+            && !has_thread(&self.memory, &layout, found.roots)
+                .map_err(|error| self.unread(error))?
         {
             return Err(starting);
         }
@@ -345,9 +352,10 @@ impl Search {
             pid,
             version: version.number,
             python: version.text,
-            roots,
+            roots: found.roots,
             layout,
-            code_type: code_type.or(python.code_type),
+            code_type: found.code_type.or(python.code_type),
+            none: found.none.or(python.none),
             legacy,
         })
     }
@@ -378,25 +386,34 @@ impl Search {
     }
 }
 
-/// `_PyRuntime`, or an interpreter, and `PyCode_Type` as the crate `py_spy` finds them: by the full symbol
+/// Where things are in an interpreter.
+struct Found {
+    roots: Roots,
+    code_type: Option<u64>,
+    none: Option<u64>,
+}
+
+/// `_PyRuntime`, or an interpreter, and what it exports, as the crate `py_spy` finds them: by the full symbol
 /// table of the file, or by trying every pointer in the data.
-fn found_by_py_spy(pid: u32, legacy: bool) -> Result<(Roots, Option<u64>), AttachError> {
+fn found_by_py_spy(pid: u32, legacy: bool) -> Result<Found, AttachError> {
     let unreadable = |what: String| AttachError::Unreadable { pid, what };
     let id = py_spy::Pid::try_from(pid).map_err(|_| AttachError::NotFound { pid })?;
     let process = remoteprocess::Process::new(id).map_err(|error| unreadable(error.to_string()))?;
     let find = || {
         let info = PythonProcessInfo::new(&process)?;
-        let code_type = info.get_symbol("PyCode_Type").copied();
-        if !legacy && let Some(runtime) = info.get_symbol("_PyRuntime") {
-            return Ok((Roots::Runtime(*runtime), code_type));
+        let symbol = |name| info.get_symbol(name).copied();
+        let of = |roots| Found {
+            roots,
+            code_type: symbol("PyCode_Type"),
+            none: symbol("_Py_NoneStruct"),
+        };
+        if !legacy && let Some(runtime) = symbol("_PyRuntime") {
+            return Ok(of(Roots::Runtime(runtime)));
         }
         let version = get_python_version(&info, &process)?;
         let found =
             PythonProcessLayout::new(&info, &process, &version, &py_spy::Config::default())?;
-        Ok((
-            Roots::Interpreter(found.interpreter_address as u64),
-            code_type,
-        ))
+        Ok(of(Roots::Interpreter(found.interpreter_address as u64)))
     };
     find().map_err(|error: Box<dyn std::error::Error + Send + Sync>| unreadable(error.to_string()))
 }

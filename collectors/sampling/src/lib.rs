@@ -14,6 +14,7 @@ mod dict;
 pub mod discovery;
 mod dump;
 mod elf;
+mod exceptions;
 mod forked;
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
@@ -33,6 +34,7 @@ mod pause;
 pub mod process;
 pub mod process_memory;
 mod process_tree;
+mod processor_time;
 mod python_image;
 mod recording;
 mod ring;
@@ -45,6 +47,8 @@ mod stacks;
 pub mod strings;
 mod target;
 pub mod thread_names;
+mod time_window;
+mod track;
 mod version;
 mod walk;
 

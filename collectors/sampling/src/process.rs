@@ -1,5 +1,6 @@
 //! What `/proc` says about a process: whether it lives, what it runs, and its threads.
 
+use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::os::unix::fs::FileExt;
@@ -113,6 +114,20 @@ pub(crate) fn parent(pid: u32) -> Option<u32> {
 #[must_use]
 pub fn native_ids(pid: u32) -> Vec<u64> {
     threads(pid).map(|thread| inner_id(pid, thread)).collect()
+}
+
+/// Whether the process numbers its threads as we do: it is in our PID namespace.
+pub(crate) fn is_in_our_namespace(pid: u32) -> bool {
+    let Some(status) = status(&format!("/proc/{pid}/status")) else {
+        return true;
+    };
+    line(&status, "NSpid:").is_none_or(|ids| ids.split_whitespace().count() == 1)
+}
+
+/// The threads of a process by the ids that they have in its own PID namespace.
+pub(crate) fn threads_by_inner_id(pid: u32) -> HashMap<u64, u32> {
+    let threads = threads(pid).map(|thread| (inner_id(pid, thread), thread));
+    threads.collect()
 }
 
 /// Whether a thread is on a CPU or waits for one. `native_id` is its id in the process's own PID namespace.

@@ -24,7 +24,7 @@ use crate::recording::{
     Ending, FOLLOW_FOR, LeftOutCounts, News, Options, Run, Source, describe, spawn,
 };
 use crate::schedule::nanoseconds;
-use crate::target::Target;
+use crate::target::{self, Target};
 
 /// Between two looks for new processes. A look that finds none is one small read.
 const LOOK_EVERY: Duration = Duration::from_millis(2);
@@ -210,6 +210,7 @@ impl ProcessTree {
             stopped: Arc::clone(&self.stopped),
             sender: self.sender.clone(),
             started: self.started,
+            left_out: Arc::clone(&self.left_out),
             found,
         };
         match spawn("sampler", move || attendant.attend(interpreter)) {
@@ -311,6 +312,7 @@ struct Attendant {
     sender: Sender<Batch>,
     /// When the recording started.
     started: Instant,
+    left_out: Arc<LeftOutCounts>,
     found: Arc<Mutex<Option<Interpreter>>>,
 }
 
@@ -333,6 +335,9 @@ impl Attendant {
         };
         let source = found.and_then(|interpreter| {
             *self.found.lock().unwrap_or_else(PoisonError::into_inner) = Some(interpreter.clone());
+            if target::lacks_clocks(&interpreter) {
+                self.left_out.clocks.fetch_add(1, Ordering::Relaxed);
+            }
             Ok((
                 Source::of(&interpreter, self.options.gc)?,
                 describe(&interpreter),

@@ -30,6 +30,7 @@ pub(crate) struct PythonImage {
     /// Address of `Py_Version`, which holds `PY_VERSION_HEX`. 3.11 and later.
     version: Option<u64>,
     pub(crate) code_type: Option<u64>,
+    pub(crate) none: Option<u64>,
     data: Vec<DataSegment>,
 }
 
@@ -62,10 +63,12 @@ impl PythonImage {
             return Ok(None);
         }
         let version = image.symbol(memory, "Py_Version")?;
+        let none = image.symbol(memory, "_Py_NoneStruct")?;
         Ok(Some(Self {
             runtime,
             version,
             code_type,
+            none,
             data: image.data,
         }))
     }
@@ -81,6 +84,7 @@ impl PythonImage {
             runtime: None,
             version: None,
             code_type: None,
+            none: None,
             data: image.data,
         };
         let initialised = python

@@ -22,6 +22,7 @@ use crate::pause::Pause;
 use crate::process::{self, ExecWatch};
 use crate::process_memory::ProcessMemory;
 use crate::process_tree::ProcessTree;
+use crate::processor_time::Accounts;
 use crate::sampler::Sampler;
 use crate::schedule::{Schedule, nanoseconds};
 use crate::stacks::Stacks;
@@ -60,6 +61,8 @@ pub struct LeftOut {
     pub unreadable: u64,
     /// There were too many at once.
     pub too_many: u64,
+    /// They were recorded, but not on all clocks that others have.
+    pub clocks: u64,
 }
 
 /// Counts what is left out, for whoever waits for the recording.
@@ -67,6 +70,7 @@ pub struct LeftOut {
 pub(crate) struct LeftOutCounts {
     pub(crate) unreadable: AtomicU64,
     pub(crate) too_many: AtomicU64,
+    pub(crate) clocks: AtomicU64,
 }
 
 /// Why a recording ended.
@@ -135,6 +139,7 @@ impl Recording {
         LeftOut {
             unreadable: self.left_out.unreadable.load(Ordering::Relaxed),
             too_many: self.left_out.too_many.load(Ordering::Relaxed),
+            clocks: self.left_out.clocks.load(Ordering::Relaxed),
         }
     }
 
@@ -282,7 +287,11 @@ impl Source {
             )?)));
         }
         let exec = ExecWatch::new(pid).map_err(|_| AttachError::Ended { pid })?;
-        let sampler = Box::new(Sampler::new(pid, stacks(interpreter, gc)));
+        let sampler = Box::new(Sampler::new(
+            pid,
+            stacks(interpreter, gc),
+            Accounts::of(pid),
+        ));
         Ok(Self::Remote {
             sampler,
             exec,
@@ -329,6 +338,7 @@ pub(crate) fn stacks(interpreter: &Interpreter, gc: bool) -> Stacks<ProcessMemor
         interpreter.code_type,
     );
     stacks.gc = gc;
+    stacks.none = interpreter.none;
     stacks
 }
 
@@ -507,7 +517,11 @@ impl Run {
                         sampler.follow(stacks(&interpreter, self.options.gc));
                     } else {
                         self.news.void = false;
-                        **sampler = Sampler::new(self.pid, stacks(&interpreter, self.options.gc));
+                        **sampler = Sampler::new(
+                            self.pid,
+                            stacks(&interpreter, self.options.gc),
+                            Accounts::of(self.pid),
+                        );
                         self.news.process = Some(describe(&interpreter));
                     }
                     *exec = watch;

@@ -12,9 +12,11 @@ use rustc_hash::FxHashMap;
 use crate::codes::CodeId;
 use crate::memory::{ReadError, RemoteMemory};
 use crate::process;
+use crate::processor_time::{Accounting, Accounts};
 use crate::schedule::nanoseconds;
 use crate::stacks::{Stacks, ThreadKey, ThreadStack};
 use crate::thread_names::{native_id, thread_names};
+use crate::track::{Doing, Place, Track};
 use crate::walk::RawFrame;
 
 use std::collections::BTreeMap;
@@ -27,31 +29,16 @@ const GC: &str = "<GC>";
 /// Observations that a batch holds before those of the same node are put together, while nobody takes it.
 const COMPACT_AT: usize = 1 << 16;
 
-/// A thread that was met, and where it was last.
-#[derive(Debug)]
-struct Track {
-    serial: u64,
-    thread: ThreadId,
-    foot: NodeId,
-    /// Its stack in the last sample, outermost frame first.
-    path: Vec<(RawFrame, CodeId, NodeId)>,
-    /// What was seen since the thread came to where it is.
-    pending: Observation,
-    key: ThreadKey,
-    /// Its name, as soon as it is known.
-    name: Option<String>,
-    /// Whether it held the GIL in the last sample.
-    held_gil: bool,
-    /// The number of the sample it was last seen in.
-    sample: u64,
-}
-
 /// Samples a process, and collects what is new in a [`Batch`].
 #[derive(Debug)]
 pub(crate) struct Sampler<M> {
     /// Whom to ask for the kernel's ids of its threads, where the interpreter does not keep them.
     pid: u32,
     stacks: Stacks<M>,
+    /// Where the kernel accounts for the time of its threads.
+    accounts: Option<Accounts>,
+    /// What all samples so far stand for, in nanoseconds.
+    time: u64,
     /// By slot of the thread.
     tracks: Vec<Option<Track>>,
     nodes: FxHashMap<Node, NodeId>,
@@ -65,10 +52,13 @@ pub(crate) struct Sampler<M> {
 }
 
 impl<M: RemoteMemory> Sampler<M> {
-    pub(crate) fn new(pid: u32, stacks: Stacks<M>) -> Self {
+    /// Samples the process that `stacks` reads; without `accounts` nothing is known of processor time.
+    pub(crate) fn new(pid: u32, stacks: Stacks<M>, accounts: Option<Accounts>) -> Self {
         Self {
             pid,
             stacks,
+            accounts,
+            time: 0,
             tracks: Vec::new(),
             nodes: FxHashMap::default(),
             truncated: None,
@@ -105,6 +95,7 @@ impl<M: RemoteMemory> Sampler<M> {
             self.gc = Some(self.stacks.codes.functions.synthetic(GC));
         }
         let weight = nanoseconds(weight);
+        self.time += weight;
         let mut native_ids = None;
         let mut tracks = std::mem::take(&mut self.tracks);
         for (slot, stack) in self.stacks.threads() {
@@ -119,65 +110,45 @@ impl<M: RemoteMemory> Sampler<M> {
                 ids: &mut self.nodes,
                 fresh: &mut self.batch.nodes,
             };
+            let observations = &mut self.batch.observations;
             let track = match tracks.get_mut(slot) {
                 Some(Some(track)) if track.serial == stack.serial => track,
                 Some(place) => {
-                    if let Some(old) = place.take() {
-                        push(&mut self.batch.observations, old.pending);
+                    if let Some(mut old) = place.take() {
+                        old.hand_out(|seen| observations.push(seen));
                     }
                     let thread = ThreadId::from_index(self.threads);
                     self.threads += 1;
-                    self.batch.threads.push(Thread {
-                        process: 0,
-                        name: String::new(),
-                        native_id: stack.key.native_id.filter(|id| *id != 0).or_else(|| {
-                            // Asked once for all threads that are met in this sample.
-                            let ids =
-                                native_ids.get_or_insert_with(|| process::native_ids(self.pid));
-                            native_id(&self.stacks.memory, stack.key.ident, ids)
-                        }),
-                        ident: stack.key.ident,
-                        interpreter: stack.interpreter_id,
-                    });
                     let foot = nodes.id(Node {
                         parent: None,
                         frame: Frame::Thread(thread),
                     });
-                    place.insert(Track {
-                        serial: stack.serial,
-                        thread,
-                        foot,
-                        path: Vec::new(),
-                        pending: Observation {
-                            node: foot,
-                            nanoseconds: Clocks::default(),
-                            samples: Clocks::default(),
-                        },
-                        key: stack.key,
-                        name: None,
-                        held_gil: false,
-                        sample: self.counters.taken,
-                    })
+                    let (native_id, accounting) = identify(
+                        self.pid,
+                        &self.stacks.memory,
+                        &stack.key,
+                        &mut self.accounts,
+                        &mut native_ids,
+                    );
+                    self.batch.threads.push(Thread {
+                        process: 0,
+                        name: String::new(),
+                        native_id,
+                        ident: stack.key.ident,
+                        interpreter: stack.interpreter_id,
+                    });
+                    let id = (stack.serial, stack.key);
+                    place.insert(Track::new(id, thread, foot, accounting, weight))
                 }
                 None => continue,
             };
-            // When the thread went from one place to the other is not known: half of the time since the sample before is
-            // given to each. To give all to the later one would favour whatever follows stacks that take long to read.
-            let share = if track.sample + 1 == self.counters.taken {
-                track.pending.nanoseconds += clocks(weight / 2, track.held_gil);
-                weight - weight / 2
-            } else {
-                weight
-            };
-            track.sample = self.counters.taken;
             let node = match self.truncated {
                 Some(function) if !stack.complete => {
                     part(&self.stacks, &mut nodes, track, stack, function)
                 }
                 _ => whole(&self.stacks, &mut nodes, track, stack),
             };
-            let (holds_gil, collects) = self.stacks.gil_and_gc(&stack.key);
-            track.held_gil = holds_gil;
+            let (gil, collects) = self.stacks.gil_and_gc(&stack.key);
             let node = match self.gc {
                 Some(function) if collects => nodes.id(Node {
                     parent: Some(node),
@@ -185,16 +156,16 @@ impl<M: RemoteMemory> Sampler<M> {
                 }),
                 _ => node,
             };
-            if track.pending.node != node {
-                push(&mut self.batch.observations, track.pending);
-                track.pending = Observation {
-                    node,
-                    nanoseconds: Clocks::default(),
-                    samples: Clocks::default(),
-                };
-            }
-            track.pending.nanoseconds += clocks(share, holds_gil);
-            track.pending.samples += clocks(1, holds_gil);
+            let place = Place {
+                node,
+                doing: Doing {
+                    gil,
+                    exception: stack.in_exception,
+                },
+                sample: self.counters.taken,
+                time: self.time,
+            };
+            track.see(place, weight, |seen| observations.push(seen));
         }
         self.tracks = tracks;
         if self.batch.observations.len() >= COMPACT_AT {
@@ -206,12 +177,7 @@ impl<M: RemoteMemory> Sampler<M> {
     /// What is new since the last batch. `elapsed` is the time since the recording started.
     pub(crate) fn take_batch(&mut self, elapsed: Duration) -> Batch {
         for track in self.tracks.iter_mut().flatten() {
-            push(&mut self.batch.observations, track.pending);
-            track.pending = Observation {
-                node: track.pending.node,
-                nanoseconds: Clocks::default(),
-                samples: Clocks::default(),
-            };
+            track.hand_out(|seen| self.batch.observations.push(seen));
         }
         self.batch
             .functions
@@ -233,8 +199,8 @@ impl<M: RemoteMemory> Sampler<M> {
             &mut self.stacks.codes.functions,
         );
         self.stacks = stacks;
-        for track in self.tracks.drain(..).flatten() {
-            push(&mut self.batch.observations, track.pending);
+        for mut track in self.tracks.drain(..).flatten() {
+            track.hand_out(|seen| self.batch.observations.push(seen));
         }
     }
 
@@ -359,18 +325,29 @@ fn part<M: RemoteMemory>(
     parent
 }
 
-/// A number on the clocks that are measured.
-fn clocks(number: u64, holds_gil: bool) -> Clocks {
-    Clocks {
-        gil: if holds_gil { number } else { 0 },
-        ..Clocks::of_wall(number)
+/// The kernel's id of a thread in its own PID namespace, and what is known of its time. `native_ids` are those of all threads, as
+/// soon as they are known: the list is made once for all that are met in a sample.
+fn identify<M: RemoteMemory>(
+    pid: u32,
+    memory: &M,
+    key: &ThreadKey,
+    accounts: &mut Option<Accounts>,
+    native_ids: &mut Option<Vec<u64>>,
+) -> (Option<u64>, Accounting) {
+    let told = key.native_id.filter(|id| *id != 0);
+    let accounting = told.map(|id| Accounts::of_thread(accounts, id));
+    if let Some(accounting @ (Accounting::Open(_) | Accounting::Off)) = accounting {
+        return (told, accounting);
     }
-}
-
-fn push(observations: &mut Vec<Observation>, observation: Observation) {
-    if observation.samples.wall > 0 || observation.nanoseconds.wall > 0 {
-        observations.push(observation);
-    }
+    // 3.8 to 3.10 do not say, and after a fork 3.11 still says what the parent's thread was.
+    let ids = native_ids.get_or_insert_with(|| process::native_ids(pid));
+    let id = native_id(memory, key.ident, ids).or(told);
+    let accounting = match (id, &accounts) {
+        (Some(id), _) => Accounts::of_thread(accounts, id),
+        (None, Some(_)) => Accounting::Ended,
+        (None, None) => Accounting::Off,
+    };
+    (id, accounting)
 }
 
 /// Puts observations of the same node together.

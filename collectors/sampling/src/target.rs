@@ -8,6 +8,7 @@ use crate::attach_error::AttachError;
 use crate::discovery::{self, Interpreter, Roots};
 use crate::layout::GilPlace;
 use crate::process;
+use crate::processor_time::is_accounted;
 
 /// How long an interpreter that is still starting is waited for.
 const STARTING: Duration = Duration::from_secs(2);
@@ -80,25 +81,14 @@ impl Target {
         }
     }
 
-    /// Which clocks a recording of it measures.
+    /// Which clocks a recording of it measures. Of a tree these are all that the kernel lets us: which processes it will have is
+    /// not known, and those that have fewer are counted ([`LeftOut::clocks`](crate::LeftOut)).
     #[must_use]
     pub fn measured(&self) -> Measured {
-        Measured {
-            gil: self.tells_gil(),
-            ..Measured::default()
+        match &self.interpreter {
+            Some(interpreter) => measured(interpreter),
+            None => all_measured(self.pid),
         }
-    }
-
-    /// Whether it is known where the lock of its interpreters is. Up to 3.11 it is in the runtime, which is not found in every
-    /// process; builds without a GIL have none that is held.
-    fn tells_gil(&self) -> bool {
-        self.interpreter.as_ref().is_some_and(|interpreter| {
-            let found = match interpreter.layout.gil.place {
-                GilPlace::Runtime(_) => matches!(interpreter.roots, Roots::Runtime(_)),
-                GilPlace::Interpreter(_) => true,
-            };
-            !interpreter.legacy && !interpreter.layout.free_threaded && found
-        })
     }
 
     /// Whether the interpreter is so old that it can only be read while it is paused: 2.7 and 3.3 to 3.7.
@@ -108,4 +98,37 @@ impl Target {
             .as_ref()
             .is_some_and(|interpreter| interpreter.legacy)
     }
+}
+
+/// Which clocks there are for a process of which nothing more is known.
+fn all_measured(pid: u32) -> Measured {
+    let accounted = is_accounted(pid);
+    Measured {
+        cpu: accounted,
+        gil: true,
+        exception: true,
+        waiting: accounted,
+    }
+}
+
+/// Which clocks there are for an interpreter.
+pub(crate) fn measured(interpreter: &Interpreter) -> Measured {
+    if interpreter.legacy {
+        return Measured::default();
+    }
+    // Up to 3.11 the lock is in the runtime, which is not found in every process; builds without a GIL have none that is held.
+    let lock_is_found = match interpreter.layout.gil.place {
+        GilPlace::Runtime(_) => matches!(interpreter.roots, Roots::Runtime(_)),
+        GilPlace::Interpreter(_) => true,
+    };
+    Measured {
+        gil: lock_is_found && !interpreter.layout.free_threaded,
+        exception: interpreter.none.is_some(),
+        ..all_measured(interpreter.pid)
+    }
+}
+
+/// Whether a process of a tree has fewer clocks than its tree.
+pub(crate) fn lacks_clocks(interpreter: &Interpreter) -> bool {
+    measured(interpreter) != all_measured(interpreter.pid)
 }

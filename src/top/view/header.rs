@@ -33,7 +33,7 @@ pub(super) fn draw(
             palette.accent,
         );
         let column = put(frame, area, 0, column, short, style);
-        let rest = format!(" {:.0}/s{}", look.rate, cpu(picture));
+        let rest = format!(" {:.0}/s{}", look.rate, load(picture));
         let column = put(frame, area, 0, column, &rest, palette.dim);
         put(
             frame,
@@ -73,7 +73,7 @@ pub(super) fn draw(
         &format!("{:.0}/s", look.rate),
         palette.accent,
     );
-    let column = put(frame, area, 1, column, &cpu(picture), palette.accent);
+    let column = put(frame, area, 1, column, &load(picture), palette.accent);
     let counts = format!(
         "  {} samples in {:.1} s: {} repaired, {} truncated, {} lost, {} late, {} skipped",
         counters.taken,
@@ -89,11 +89,16 @@ pub(super) fn draw(
     put(frame, area, 2, 0, &choice(state, picture), palette.dim);
 }
 
-fn cpu(picture: &Picture<'_>) -> String {
-    match picture.look.load.cpu {
-        Some(cpu) => format!("  CPU {:.0}%", cpu * 100.0),
-        None => String::new(),
-    }
+/// How busy the process is, as far as that is known.
+fn load(picture: &Picture<'_>) -> String {
+    let load = picture.look.load;
+    let shares = [("CPU", load.cpu), ("GIL", load.gil)];
+    let known = shares
+        .into_iter()
+        .filter_map(|(name, share)| Some((name, share?)));
+    known
+        .map(|(name, share)| format!("  {name} {:.0}%", share * 100.0))
+        .collect()
 }
 
 /// What is shown and in which order, in words.

@@ -31,7 +31,10 @@ fn screen(size: (u16, u16), state: &mut State, colors: bool) -> Terminal<TestBac
     let profile = builder.so_far();
     let mut recent = Recent::default();
     recent.advance(profile.tree(), &builder.counters(), builder.elapsed_ns());
-    let load = Load { cpu: Some(0.97) };
+    let load = Load {
+        cpu: Some(0.97),
+        gil: Some(0.9),
+    };
     let counters = Counters {
         late: 12,
         ..builder.counters()
@@ -93,7 +96,7 @@ fn a_wide_one_shows_everything() {
     assert!(lines[0].starts_with("1234 python app.py"), "{lines:#?}");
     assert!(lines[0].ends_with("Python 3.12.1  recording"), "{lines:#?}");
     assert!(
-        lines[1].starts_with("1000/s  CPU 97%  9000 samples in 9.0 s: 0 repaired"),
+        lines[1].starts_with("1000/s  CPU 97%  GIL 90%  9000 samples in 9.0 s: 0 repaired"),
         "{lines:#?}"
     );
     assert_eq!(lines[2], "by own time, now  all 2 threads");
@@ -141,7 +144,7 @@ fn a_usual_one_shows_the_call_tree_below_the_table() {
 #[test]
 fn a_narrow_one_keeps_what_matters() {
     let lines = text((40, 10), &mut State::new(None));
-    assert_eq!(lines[0], "1234 recording 1000/s  CPU 97% by own ti");
+    assert_eq!(lines[0], "1234 recording 1000/s  CPU 97%  GIL 90%");
     assert_eq!(
         lines[2].split_whitespace().collect::<Vec<_>>().join(" "),
         "66.7 66.7 Class.parse"

@@ -79,7 +79,7 @@ pub fn sample(bytes: &[u8]) -> Option<Outcome> {
     let arena = Rc::new(RefCell::new(arena));
     let memory = Shared(Rc::clone(&arena));
     let stacks = Stacks::new(memory, layout, Roots::Runtime(lists.runtime), None);
-    let mut sampler = Sampler::new(0, stacks);
+    let mut sampler = Sampler::new(0, stacks, None);
     let mut builder = Builder::new(vec![Process {
         pid: 0,
         command: String::new(),

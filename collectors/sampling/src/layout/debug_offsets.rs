@@ -13,8 +13,8 @@ use thiserror::Error;
 
 use self::tables::{PYTHON_3_13, PYTHON_3_14, PYTHON_3_15, Section, size};
 use super::{
-    CodeLayout, FrameChain, FrameLayout, FrameSize, GilLayout, GilPlace, Instruction,
-    InterpreterLayout, Layout, LineTableKind, Minor, ObjectLayout, RuntimeLayout,
+    CodeLayout, ExceptionLayout, FrameChain, FrameLayout, FrameSize, GilLayout, GilPlace,
+    Instruction, InterpreterLayout, Layout, LineTableKind, Minor, ObjectLayout, RuntimeLayout,
     ThreadLocalBytecode, ThreadStateLayout, UnicodeLayout,
 };
 use crate::memory::Fields;
@@ -208,6 +208,18 @@ fn layout_from(version: Minor, table: &Table) -> Result<Layout, LayoutError> {
         _ => None,
     };
 
+    // In PyThreadState (Include/cpython/pystate.h): current_exception, exc_info, dict, gilstate_counter, async_exc, thread_id,
+    // each of 8 bytes. 3.15 publishes the first of them.
+    let thread_id = table.word("thread_state.thread_id")?;
+    let handled = thread_id.checked_sub(32).ok_or(LayoutError::Implausible {
+        field: "thread_state.thread_id",
+        value: thread_id,
+    })?;
+    let raised = match table.published("thread_state.current_exception")? {
+        Some(offset) => offset,
+        None => handled.saturating_sub(8),
+    };
+
     Ok(Layout {
         version,
         free_threaded,
@@ -229,10 +241,15 @@ fn layout_from(version: Minor, table: &Table) -> Result<Layout, LayoutError> {
             next: table.word("thread_state.next")?,
             interpreter: table.word("thread_state.interp")?,
             frame: table.word("thread_state.current_frame")?,
-            thread_id: table.word("thread_state.thread_id")?,
+            thread_id,
             native_thread_id: Some(table.word("thread_state.native_thread_id")?),
             datastack_chunk: Some(table.word("thread_state.datastack_chunk")?),
             base_frame: table.published("thread_state.base_frame")?,
+        },
+        exception: ExceptionLayout {
+            raised,
+            handled,
+            previous_item: 8,
         },
         frame: FrameLayout {
             previous: table.word("interpreter_frame.previous")?,

@@ -135,6 +135,19 @@ pub struct ThreadStateLayout {
     pub base_frame: Option<u64>,
 }
 
+/// What a thread state tells of exceptions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ExceptionLayout {
+    /// In `PyThreadState`: `curexc_type`, since 3.12 `current_exception`. Not null while an exception is raised and not caught yet.
+    pub raised: u64,
+    /// In `PyThreadState`: `exc_info`, a pointer to the newest `_PyErr_StackItem`, one for the thread and one for each
+    /// generator that it runs. An item starts with the exception that is being handled (`exc_type`, since 3.11 `exc_value`): null
+    /// or `None` where there is none.
+    pub handled: u64,
+    /// In `_PyErr_StackItem`: `previous_item`.
+    pub previous_item: u64,
+}
+
 /// `PyFrameObject` (3.8 to 3.10) or `_PyInterpreterFrame`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FrameLayout {
@@ -258,6 +271,8 @@ pub struct Layout {
     pub interpreter: InterpreterLayout,
     /// `PyThreadState`.
     pub thread: ThreadStateLayout,
+    /// Exceptions.
+    pub exception: ExceptionLayout,
     /// Frames.
     pub frame: FrameLayout,
     /// Code objects.

@@ -119,7 +119,7 @@ impl Trial {
         let moments = Rc::clone(&remote.moments);
         let mut stacks = Stacks::new(remote, self.layout, roots, code_type);
         stacks.walks_whole = self.walks_whole;
-        let mut sampler = Sampler::new(0, stacks);
+        let mut sampler = Sampler::new(0, stacks, None);
         let mut random = fastrand::Rng::with_seed(!self.seed);
         let mut tally = Tally::new(self.program);
         let mut last: Option<u64> = None;

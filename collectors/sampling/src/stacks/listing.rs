@@ -1,5 +1,6 @@
 //! Which threads there are: from the list of interpreters to the list of threads of each.
 
+use crate::exceptions;
 use crate::layout::Layout;
 use crate::memory::{Fields, ReadError, Region, RemoteMemory};
 use crate::ring::Ring;
@@ -99,6 +100,7 @@ impl<M: RemoteMemory> Stacks<M> {
                 interpreter: field(fields.interpreter)?,
             };
             let next = field(fields.next)?;
+            let exceptions = exceptions::Told::of(&self.layout, bytes);
             if key.interpreter != interpreter || self.current.len() >= MAX_LIST || ring.closes(next)
             {
                 return Err(ReadError::Implausible {
@@ -107,6 +109,14 @@ impl<M: RemoteMemory> Stacks<M> {
                 });
             }
             self.meet(slot, key, id);
+            if let (Some(none), Some(told)) = (self.none, exceptions) {
+                let thread = (number(slot), told);
+                let (memory, snapshot) = (&self.memory, &mut self.snapshot);
+                let busy = exceptions::is_busy(memory, snapshot, &self.layout, none, thread)?;
+                if let Some(Some(thread)) = self.slots.get_mut(slot) {
+                    thread.in_exception = busy;
+                }
+            }
             self.current.push(slot);
             address = next;
         }
@@ -147,6 +157,7 @@ impl<M: RemoteMemory> Stacks<M> {
             frames: Vec::new(),
             kept: 0,
             complete: false,
+            in_exception: false,
             marks: Vec::new(),
             found: Found::default(),
             end: End::Foot,
@@ -200,6 +211,8 @@ pub(super) fn thread_region(layout: &Layout, address: u64) -> Region {
         fields.native_thread_id.unwrap_or(0),
         fields.datastack_chunk.map_or(0, |offset| offset + 8),
         fields.base_frame.unwrap_or(0),
+        layout.exception.raised,
+        layout.exception.handled,
     ]
     .into_iter()
     .max()

@@ -63,6 +63,8 @@ pub(crate) struct ThreadStack {
     pub(crate) kept: usize,
     /// Whether the frames reach the foot of the thread.
     pub(crate) complete: bool,
+    /// Whether it is busy with an exception.
+    pub(crate) in_exception: bool,
     /// By what the walk to these frames went, outermost first.
     marks: Vec<Mark>,
     found: Found,
@@ -113,6 +115,8 @@ pub(crate) struct Stacks<M> {
     moments: FxHashMap<u64, InterpreterMoment>,
     /// Whether it is asked if they collect garbage.
     pub(crate) gc: bool,
+    /// The address of `None`; without it nobody is asked for exceptions.
+    pub(crate) none: Option<u64>,
     /// Whether all stacks are walked to the foot each time, as if nothing were known of the walk before.
     #[cfg(test)]
     pub(crate) walks_whole: bool,
@@ -141,6 +145,7 @@ impl<M: RemoteMemory> Stacks<M> {
             freed: true,
             moments: FxHashMap::default(),
             gc: false,
+            none: None,
             #[cfg(test)]
             walks_whole: false,
         }

@@ -26,7 +26,7 @@ impl<M: RemoteMemory> Walk<'_, M> {
         let place = self.place(address)?;
         let wanted = Region {
             address,
-            length: usize::try_from(prefix(layout)).unwrap_or(0),
+            length: frame_bytes(layout),
         };
         match place {
             Place::DataStack { .. } => {
@@ -154,7 +154,7 @@ impl<M: RemoteMemory> Walk<'_, M> {
 }
 
 /// The bytes of a frame that are read: up to the last field of interest.
-pub(super) fn prefix(layout: &Layout) -> u64 {
+pub(crate) fn frame_bytes(layout: &Layout) -> usize {
     let frame = &layout.frame;
     let (Instruction::ByteIndex(at) | Instruction::UnitIndex(at) | Instruction::Pointer(at)) =
         frame.instruction;
@@ -162,11 +162,11 @@ pub(super) fn prefix(layout: &Layout) -> u64 {
         Activity::Flag(offset, _) | Activity::StackTop(offset) => offset,
         Activity::Code => 0,
     };
-    frame
+    let last = frame
         .previous
         .max(frame.code)
         .max(at)
         .max(activity)
-        .max(frame.owner.unwrap_or(0))
-        + 8
+        .max(frame.owner.unwrap_or(0));
+    usize::try_from(last + 8).unwrap_or(0)
 }

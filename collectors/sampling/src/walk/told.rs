@@ -3,7 +3,7 @@
 use crate::layout::{Activity, Instruction};
 use crate::memory::{Fields, Region, RemoteMemory};
 
-use super::step::prefix;
+use super::step::frame_bytes;
 use super::{OWNED_BY_GENERATOR, OWNED_BY_THREAD, Walk};
 
 /// What a frame's own bytes say of it.
@@ -52,7 +52,7 @@ impl<M: RemoteMemory> Walk<'_, M> {
     }
 
     pub(super) fn frame_length(&self) -> usize {
-        usize::try_from(prefix(self.layout)).unwrap_or(0)
+        frame_bytes(self.layout)
     }
 
     /// A frame whose bytes are at hand.

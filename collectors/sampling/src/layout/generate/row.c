@@ -116,6 +116,24 @@ static void put_thread(void)
     PUT("}, ");
 }
 
+static void put_exception(void)
+{
+    PUT("exception: ExceptionLayout { ");
+#if PY_VERSION_HEX < 0x030C0000
+    PUT_OFFSET("raised", PyThreadState, curexc_type);
+#else
+    PUT_OFFSET("raised", PyThreadState, current_exception);
+#endif
+    PUT_OFFSET("handled", PyThreadState, exc_info);
+    PUT_OFFSET("previous_item", _PyErr_StackItem, previous_item);
+#if PY_VERSION_HEX < 0x030B0000
+    _Static_assert(offsetof(_PyErr_StackItem, exc_type) == 0, "an item starts with what is handled");
+#else
+    _Static_assert(offsetof(_PyErr_StackItem, exc_value) == 0, "an item starts with what is handled");
+#endif
+    PUT("}, ");
+}
+
 static void put_frame(void)
 {
     PUT("frame: FrameLayout { ");
@@ -278,6 +296,7 @@ int main(int count, char **arguments)
     put_gil();
     put_interpreter();
     put_thread();
+    put_exception();
     put_frame();
     put_code();
     put_objects();

@@ -1,8 +1,8 @@
 //! The rows of the table: printed by `generate/run`, not to be edited.
 
 use crate::layout::{
-    CodeLayout, FrameChain, FrameLayout, FrameSize, GilLayout, GilPlace, Instruction,
-    InterpreterLayout, Layout, LineTableKind, Minor, ObjectLayout, RuntimeLayout,
+    CodeLayout, ExceptionLayout, FrameChain, FrameLayout, FrameSize, GilLayout, GilPlace,
+    Instruction, InterpreterLayout, Layout, LineTableKind, Minor, ObjectLayout, RuntimeLayout,
     ThreadStateLayout, UnicodeLayout,
 };
 
@@ -36,6 +36,11 @@ pub(super) const ROWS: &[Layout] = &[
             native_thread_id: None,
             datastack_chunk: None,
             base_frame: None,
+        },
+        exception: ExceptionLayout {
+            raised: 88,
+            handled: 144,
+            previous_item: 24,
         },
         frame: FrameLayout {
             previous: 24,
@@ -104,6 +109,11 @@ pub(super) const ROWS: &[Layout] = &[
             datastack_chunk: None,
             base_frame: None,
         },
+        exception: ExceptionLayout {
+            raised: 88,
+            handled: 144,
+            previous_item: 24,
+        },
         frame: FrameLayout {
             previous: 24,
             code: 32,
@@ -171,6 +181,11 @@ pub(super) const ROWS: &[Layout] = &[
             datastack_chunk: None,
             base_frame: None,
         },
+        exception: ExceptionLayout {
+            raised: 88,
+            handled: 144,
+            previous_item: 24,
+        },
         frame: FrameLayout {
             previous: 24,
             code: 32,
@@ -237,6 +252,11 @@ pub(super) const ROWS: &[Layout] = &[
             native_thread_id: Some(160),
             datastack_chunk: Some(296),
             base_frame: None,
+        },
+        exception: ExceptionLayout {
+            raised: 96,
+            handled: 120,
+            previous_item: 8,
         },
         frame: FrameLayout {
             previous: 48,
@@ -307,6 +327,11 @@ pub(super) const ROWS: &[Layout] = &[
             native_thread_id: Some(144),
             datastack_chunk: Some(232),
             base_frame: None,
+        },
+        exception: ExceptionLayout {
+            raised: 96,
+            handled: 104,
+            previous_item: 8,
         },
         frame: FrameLayout {
             previous: 8,

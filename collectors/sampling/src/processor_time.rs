@@ -1,0 +1,189 @@
+//! How long threads were on a CPU, and how long they wanted one, as the kernel accounts for it.
+//!
+//! `/proc/PID/task/TID/schedstat` has both in nanoseconds (`Documentation/scheduler/sched-stats.rst`). The other ways were rejected: the state
+//! in `/proc/PID/task/TID/stat` is that of one moment and takes four times as long to read, the times there come in ticks, and the
+//! CPU clock of a single thread is for its own process only (`pid_for_clock` in `kernel/time/posix-cpu-timers.c`).
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use crate::process;
+use crate::time_window::Spent;
+
+/// Accounts that stay open, in all recordings together. Looking at one that is not open takes five times as long; but a process
+/// may often have no more than 1024 files.
+const OPEN_LIMIT: usize = 256;
+static OPEN: AtomicUsize = AtomicUsize::new(0);
+
+/// Whether the kernel keeps accounts (`CONFIG_SCHED_INFO`) and shows that of a process.
+pub(crate) fn is_accounted(pid: u32) -> bool {
+    read(&Account::path(pid, pid), None).is_some()
+}
+
+/// The kernel's accounts of the threads of a process.
+#[derive(Debug)]
+pub(crate) struct Accounts {
+    pid: u32,
+    /// The threads by the ids that they have in their own PID namespace, where that is not ours.
+    inner: Option<HashMap<u64, u32>>,
+}
+
+impl Accounts {
+    /// Those of a process; `None` where there are none.
+    pub(crate) fn of(pid: u32) -> Option<Self> {
+        is_accounted(pid).then(|| Self {
+            pid,
+            inner: (!process::is_in_our_namespace(pid)).then(HashMap::new),
+        })
+    }
+
+    /// What is known of a thread's time, by its id in its own PID namespace.
+    pub(crate) fn of_thread(accounts: &mut Option<Self>, native_id: u64) -> Accounting {
+        match accounts {
+            None => Accounting::Off,
+            Some(accounts) => match accounts.find(native_id) {
+                Some(account) => Accounting::Open(account),
+                None => Accounting::Ended,
+            },
+        }
+    }
+
+    /// The account of a thread, by its id in its own PID namespace. `None` where there is no such thread (any more).
+    fn find(&mut self, native_id: u64) -> Option<Account> {
+        let thread = match &mut self.inner {
+            None => u32::try_from(native_id).ok()?,
+            Some(inner) => match inner.get(&native_id) {
+                Some(thread) => *thread,
+                None => {
+                    *inner = process::threads_by_inner_id(self.pid);
+                    *inner.get(&native_id)?
+                }
+            },
+        };
+        Account::open(self.pid, thread)
+    }
+}
+
+/// What the kernel says of a thread's time.
+#[derive(Debug)]
+pub(crate) enum Accounting {
+    /// It keeps no accounts.
+    Off,
+    /// The thread has ended.
+    Ended,
+    /// Its account.
+    Open(Account),
+}
+
+/// The account of one thread.
+#[derive(Debug)]
+pub(crate) struct Account {
+    path: String,
+    file: Option<OpenFile>,
+    last: Spent,
+}
+
+impl Account {
+    fn path(pid: u32, thread: u32) -> String {
+        format!("/proc/{pid}/task/{thread}/schedstat")
+    }
+
+    fn open(pid: u32, thread: u32) -> Option<Self> {
+        let path = Self::path(pid, thread);
+        let file = OpenFile::new(&path);
+        let last = read(&path, file.as_ref())?;
+        Some(Self { path, file, last })
+    }
+
+    /// Time that the thread has run since it started, in nanoseconds, when last looked at.
+    pub(crate) fn running(&self) -> u64 {
+        self.last.running
+    }
+
+    /// All that it has spent is news to whoever asks next.
+    pub(crate) fn count_from_start(&mut self) {
+        self.last = Spent::default();
+    }
+
+    /// What the thread has spent since this was last asked; `None` when it has ended.
+    pub(crate) fn since(&mut self) -> Option<Spent> {
+        let now = read(&self.path, self.file.as_ref())?;
+        let last = std::mem::replace(&mut self.last, now);
+        Some(Spent {
+            running: now.running.saturating_sub(last.running),
+            ready: now.ready.saturating_sub(last.ready),
+        })
+    }
+}
+
+/// A file that counts among those that stay open.
+#[derive(Debug)]
+struct OpenFile(File);
+
+impl OpenFile {
+    fn new(path: &str) -> Option<Self> {
+        if OPEN.fetch_add(1, Ordering::Relaxed) < OPEN_LIMIT
+            && let Ok(file) = File::open(path)
+        {
+            return Some(Self(file));
+        }
+        OPEN.fetch_sub(1, Ordering::Relaxed);
+        None
+    }
+}
+
+impl Drop for OpenFile {
+    fn drop(&mut self) {
+        OPEN.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+fn read(path: &str, file: Option<&OpenFile>) -> Option<Spent> {
+    // Three numbers of at most 20 digits.
+    let mut bytes = [0; 64];
+    let length = match file {
+        Some(OpenFile(file)) => file.read_at(&mut bytes, 0),
+        None => File::open(path).and_then(|file| file.read_at(&mut bytes, 0)),
+    };
+    let text = std::str::from_utf8(bytes.get(..length.ok()?)?).ok()?;
+    let mut numbers = text.split_ascii_whitespace().map(str::parse);
+    Some(Spent {
+        running: numbers.next()?.ok()?,
+        ready: numbers.next()?.ok()?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Our own thread's account, which nobody else spends from.
+    #[test]
+    fn an_account_tells_what_was_spent() {
+        let pid = std::process::id();
+        let thread = u64::try_from(nix::unistd::gettid().as_raw()).unwrap();
+        let mut account = Accounts::of(pid).unwrap().find(thread).unwrap();
+        let before = nix::time::ClockId::CLOCK_THREAD_CPUTIME_ID.now().unwrap();
+        let spent = loop {
+            // The call updates the account of the thread that makes it.
+            let now = nix::time::ClockId::CLOCK_THREAD_CPUTIME_ID.now().unwrap();
+            if now.tv_nsec() != before.tv_nsec() && (now - before).tv_nsec() > 20_000_000 {
+                break account.since().unwrap();
+            }
+        };
+        assert!(spent.running >= 10_000_000, "{spent:?}");
+        assert!(account.since().unwrap().running < spent.running);
+        account.count_from_start();
+        assert!(account.since().unwrap().running >= spent.running);
+    }
+
+    #[test]
+    fn who_is_not_there_has_no_account() {
+        assert!(Accounts::of(u32::MAX).is_none());
+        let mut accounts = Accounts::of(std::process::id()).unwrap();
+        assert!(accounts.find(u64::MAX).is_none());
+        assert!(accounts.find(1 << 30).is_none());
+    }
+}

@@ -1,0 +1,165 @@
+//! One thread from sample to sample: where it was last, and what was seen of it since its processor time was asked for.
+
+use pystrobe_profile::{Clocks, NodeId, Observation, ThreadId};
+
+use crate::codes::CodeId;
+use crate::processor_time::Accounting;
+use crate::stacks::ThreadKey;
+use crate::time_window::TimeWindow;
+use crate::walk::RawFrame;
+
+/// Time on a CPU is shared among no more than was seen within this time, in nanoseconds; and not sooner is it asked for again.
+const ASKED_AGAIN: u64 = 10_000_000;
+/// The same where the thread was seen without the GIL, and so may or may not have been on a CPU.
+const ASKED_AGAIN_WITHOUT_GIL: u64 = 1_000_000;
+
+/// What a thread is doing, beside being where it is.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Doing {
+    /// It holds the GIL.
+    pub(crate) gil: bool,
+    /// It is busy with an exception.
+    pub(crate) exception: bool,
+}
+
+impl Doing {
+    /// A number on the clocks that one look tells.
+    fn clocks(self, number: u64) -> Clocks {
+        Clocks {
+            gil: if self.gil { number } else { 0 },
+            exception: if self.exception { number } else { 0 },
+            ..Clocks::of_wall(number)
+        }
+    }
+}
+
+/// A thread that was met.
+#[derive(Debug)]
+pub(crate) struct Track {
+    /// That of its stack.
+    pub(crate) serial: u64,
+    pub(crate) thread: ThreadId,
+    pub(crate) foot: NodeId,
+    /// Its stack in the last sample, outermost frame first.
+    pub(crate) path: Vec<(RawFrame, CodeId, NodeId)>,
+    pub(crate) key: ThreadKey,
+    /// Its name, as soon as it is known.
+    pub(crate) name: Option<String>,
+    /// Where it was last.
+    place: Option<Place>,
+    window: TimeWindow,
+    accounting: Accounting,
+    /// When the account was last looked at, in nanoseconds.
+    asked: u64,
+    /// Whether it was seen without the GIL since.
+    without_gil: bool,
+}
+
+/// Where a thread was in a sample.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Place {
+    pub(crate) node: NodeId,
+    pub(crate) doing: Doing,
+    /// The number of the sample.
+    pub(crate) sample: u64,
+    /// When it was taken, in nanoseconds of what all samples before it stand for.
+    pub(crate) time: u64,
+}
+
+impl Track {
+    /// A thread that is met for the first time, at the foot of its stack, in a sample that stands for `weight` nanoseconds.
+    pub(crate) fn new(
+        (serial, key): (u64, ThreadKey),
+        thread: ThreadId,
+        foot: NodeId,
+        mut accounting: Accounting,
+        weight: u64,
+    ) -> Self {
+        if let Accounting::Open(account) = &mut accounting
+            && account.running() <= weight
+        {
+            // It was born in the time for which this sample stands.
+            account.count_from_start();
+        }
+        Self {
+            serial,
+            thread,
+            foot,
+            path: Vec::new(),
+            key,
+            name: None,
+            place: None,
+            window: TimeWindow::default(),
+            accounting,
+            asked: 0,
+            without_gil: false,
+        }
+    }
+
+    /// Notes where the thread is in a sample that stands for `weight` nanoseconds. What is known of the time before is handed out.
+    pub(crate) fn see(&mut self, place: Place, weight: u64, seen: impl FnMut(Observation)) {
+        let mut share = weight;
+        let last = self.place.replace(place);
+        if let Some(last) = last.filter(|last| last.sample + 1 == place.sample) {
+            // When the thread went from one place to the other is not known: half of the time since the sample before is
+            // given to each. To give all to the later one would favour whatever follows stacks that take long to read.
+            share = weight - weight / 2;
+            self.add(last.node, last.doing, weight / 2, 0);
+            let since = place.time.saturating_sub(self.asked);
+            let due = match self.without_gil {
+                true => ASKED_AGAIN_WITHOUT_GIL,
+                false => ASKED_AGAIN,
+            };
+            if last.node != place.node && since >= due {
+                self.hand_out(seen);
+            }
+        } else if last.is_some() {
+            self.hand_out(seen);
+            // What it has spent out of sight is nobody's.
+            if let Accounting::Open(account) = &mut self.accounting {
+                account.since();
+            }
+            self.window.forget_balance();
+        } else {
+            self.asked = place.time;
+        }
+        self.add(place.node, place.doing, share, 1);
+    }
+
+    fn add(&mut self, node: NodeId, doing: Doing, nanoseconds: u64, samples: u64) {
+        self.without_gil |= !doing.gil;
+        let (nanoseconds, samples) = (doing.clocks(nanoseconds), doing.clocks(samples));
+        match self.window.seen.last_mut() {
+            Some(last) if last.node == node => {
+                last.nanoseconds += nanoseconds;
+                last.samples += samples;
+            }
+            _ => self.window.seen.push(Observation {
+                node,
+                nanoseconds,
+                samples,
+            }),
+        }
+    }
+
+    /// Hands out what was seen, with the processor time that goes with it.
+    pub(crate) fn hand_out(&mut self, seen: impl FnMut(Observation)) {
+        let Some(place) = self.place.filter(|_| !self.window.seen.is_empty()) else {
+            return;
+        };
+        self.asked = place.time;
+        self.without_gil = false;
+        let spent = match &mut self.accounting {
+            Accounting::Off => return self.window.seen.drain(..).for_each(seen),
+            Accounting::Ended => None,
+            Accounting::Open(account) => account.since(),
+        };
+        match spent {
+            Some(spent) => self.window.share(spent, place.doing.gil, seen),
+            None => {
+                self.accounting = Accounting::Ended;
+                self.window.guess(seen);
+            }
+        }
+    }
+}
