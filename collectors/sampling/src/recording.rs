@@ -380,13 +380,17 @@ impl Run {
         let mut next_batch = BATCH_EVERY;
         let mut next_exec_check = EXEC_CHECK_EVERY;
         let ending = loop {
-            let tick = schedule.next(self.started.elapsed());
+            let now = self.started.elapsed();
+            let tick = schedule.next(now);
             self.source.counters().skipped += tick.skipped;
             let due = self
                 .options
                 .duration
                 .map_or(tick.due, |end| tick.due.min(end));
-            let now = self.wait_until(due, schedule.spins());
+            let now = match due <= now {
+                true => now,
+                false => self.wait_until(due, schedule.spins()),
+            };
 
             // One last sample closes the recording, so that it covers all the time it lasted.
             let stopped = self.stopped.load(Ordering::Acquire);

@@ -9,6 +9,10 @@ use std::time::Duration;
 /// Below this interval a wait is spun away: a sleep takes longer than there is to wait.
 const SPIN_BELOW: Duration = Duration::from_micros(50);
 
+/// No sample takes less than this: at shorter intervals each follows the one before it, and to wait for a place in the interval would be
+/// for nothing.
+const NEVER_REACHED: Duration = Duration::from_micros(2);
+
 /// The moments to sample at, as times since the start of the recording.
 #[derive(Debug)]
 pub(crate) struct Schedule {
@@ -43,7 +47,10 @@ impl Schedule {
         let skipped = passed.saturating_sub(self.slot);
         let slot = self.slot.max(passed);
         self.slot = slot + 1;
-        let place = self.random.u64(0..self.interval);
+        let place = match u128::from(self.interval) < NEVER_REACHED.as_nanos() {
+            true => 0,
+            false => self.random.u64(0..self.interval),
+        };
         Tick {
             due: Duration::from_nanos(slot.saturating_mul(self.interval).saturating_add(place)),
             skipped,

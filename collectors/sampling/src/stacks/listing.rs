@@ -1,13 +1,18 @@
 //! Which threads there are: from the list of interpreters to the list of threads of each.
 
+use std::time::Duration;
+
 use crate::exceptions;
-use crate::layout::Layout;
+use crate::layout::{GilPlace, Layout};
 use crate::memory::{Fields, ReadError, Region, RemoteMemory};
 use crate::ring::Ring;
 use crate::snapshot::Group;
 use crate::walk::{End, Found};
 
 use super::{MAX_LIST, Roots, Stacks, ThreadKey, ThreadStack, number};
+
+/// How long an interpreter that was the only one is taken for it.
+const ONLY_FOR: Duration = Duration::from_millis(10);
 
 impl<M: RemoteMemory> Stacks<M> {
     /// The 8 bytes at an address, as a root.
@@ -19,16 +24,36 @@ impl<M: RemoteMemory> Stacks<M> {
         bytes.u64_at(0).ok_or(ReadError::Fault(address))
     }
 
+    /// The head of the list of interpreters, which is at an address.
+    ///
+    /// While there is only one interpreter it is not asked for with every sample: that one lasts as long as the process is a
+    /// Python, and a second one may be noticed some samples late. Up to 3.11 nothing would be saved by that, because the lock is
+    /// read from beside it.
+    fn interpreters_head(&mut self, address: u64) -> Result<u64, ReadError> {
+        if let Some((only, until)) = self.only.take() {
+            if self.began < until {
+                self.only = Some((only, until));
+                return Ok(only);
+            }
+            if self.memory.read_u64(address)? == only {
+                self.only = Some((only, self.began + ONLY_FOR));
+                return Ok(only);
+            }
+        }
+        self.root(address)
+    }
+
     pub(super) fn list_threads(&mut self) -> Result<(), ReadError> {
         let fields = self.layout.interpreter;
         self.current.clear();
         self.moments.clear();
         let mut interpreter = match self.roots {
             Roots::Runtime(runtime) => {
-                self.root(runtime.wrapping_add(self.layout.runtime.interpreters_head))?
+                self.interpreters_head(runtime.wrapping_add(self.layout.runtime.interpreters_head))?
             }
             Roots::Interpreter(interpreter) => interpreter,
         };
+        let first = interpreter;
         let mut ring = Ring::new(interpreter);
         let mut count = 0;
         // Now and then all of what proves them is asked for, or it would be forgotten.
@@ -70,6 +95,12 @@ impl<M: RemoteMemory> Stacks<M> {
             }
             interpreter = next;
         }
+        let is_lock_elsewhere = matches!(self.layout.gil.place, GilPlace::Interpreter(_));
+        self.only = match self.only {
+            _ if count != 1 || !is_lock_elsewhere => None,
+            None => Some((first, self.began + ONLY_FOR)),
+            only => only,
+        };
         changed |= self.generations.len() > count;
         self.generations.truncate(count);
         // A code object that is freed is counted before its bytes are gone, so what was proven while the count

@@ -10,7 +10,7 @@
 mod fitting;
 mod listing;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustc_hash::FxHashMap;
 
@@ -93,6 +93,10 @@ pub(crate) struct Stacks<M> {
     pub(crate) codes: Codes,
     roots: Roots,
     snapshot: Snapshot,
+    /// When the reading began.
+    began: Instant,
+    /// The only interpreter, and until when it is taken for that.
+    only: Option<(u64, Instant)>,
     slots: Vec<Option<ThreadStack>>,
     /// The slots that are empty.
     free: Vec<usize>,
@@ -131,6 +135,8 @@ impl<M: RemoteMemory> Stacks<M> {
             roots,
             locks: Locks::new(roots),
             snapshot: Snapshot::default(),
+            began: Instant::now(),
+            only: None,
             slots: Vec::new(),
             free: Vec::new(),
             by_state: FxHashMap::default(),
@@ -181,7 +187,7 @@ impl<M: RemoteMemory> Stacks<M> {
         let mut attempt = 0;
         loop {
             let last_attempt = attempt == REPAIRS;
-            let began = self.memory.now();
+            self.began = self.memory.now();
             self.snapshot.read(&self.memory)?;
             match self.list_threads() {
                 Ok(()) => {
@@ -189,7 +195,7 @@ impl<M: RemoteMemory> Stacks<M> {
                     let repaired = self.snapshot.extra_calls() > 0 || attempt > 0;
                     let news = self.prove_codes()?;
                     let disturbed = news
-                        && self.memory.now().saturating_duration_since(began) > UNDISTURBED
+                        && self.memory.now().saturating_duration_since(self.began) > UNDISTURBED
                         && !last_attempt;
                     let truncated = self.judge(disturbed, attempt == 0);
                     if truncated == 0 || last_attempt {
@@ -201,8 +207,11 @@ impl<M: RemoteMemory> Stacks<M> {
                         });
                     }
                 }
-                Err(ReadError::Fault(_) | ReadError::Implausible { .. }) if !last_attempt => {}
+                Err(ReadError::Fault(_) | ReadError::Implausible { .. }) if !last_attempt => {
+                    self.only = None;
+                }
                 Err(error) => {
+                    self.only = None;
                     self.retire();
                     return Err(error);
                 }
