@@ -44,6 +44,10 @@ pub(crate) enum Failure {
     #[error("{} time cannot be measured of Python {python}", .clock.name())]
     NotMeasurable { python: String, clock: Clock },
 
+    /// The interpreter does not tell its asyncio tasks.
+    #[error("the asyncio tasks of Python {python} cannot be told")]
+    NoTasks { python: String },
+
     /// The input of `convert` does not know a clock.
     #[error("{}: {} time was not measured", .path.display(), .clock.name())]
     NotMeasured { path: PathBuf, clock: Clock },
@@ -164,7 +168,7 @@ impl Failure {
             Failure::NothingSampled { .. } | Failure::NoSuchThread { .. } => {
                 exit_code::NOTHING_SAMPLED
             }
-            Failure::NotMeasurable { .. } => exit_code::NOT_PYTHON,
+            Failure::NotMeasurable { .. } | Failure::NoTasks { .. } => exit_code::NOT_PYTHON,
             Failure::Output { .. } | Failure::Unplaced { .. } | Failure::Export { .. } => {
                 exit_code::OUTPUT
             }

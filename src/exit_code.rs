@@ -6,7 +6,7 @@
 //! | 1 | something unexpected: a bug in pystrobe, or a system call that should not fail |
 //! | 2 | the command line cannot be understood |
 //! | 3 | there is no such process |
-//! | 4 | the process is not a Python that can be read, or not by the clock asked for |
+//! | 4 | the process is not a Python that can be read, or not by the clock asked for, or not with --async |
 //! | 5 | the process may not be read by this user |
 //! | 6 | the process has ended, or is a zombie |
 //! | 7 | the process could not be read any more; what was recorded until then is saved |
@@ -29,7 +29,7 @@ pub(crate) const UNEXPECTED: u8 = 1;
 pub(crate) const USAGE: u8 = 2;
 /// There is no such process.
 pub(crate) const NOT_FOUND: u8 = 3;
-/// The process is not a Python, or not one that can be read by the clock asked for.
+/// The process is not a Python, or not one that can be read by the clock asked for, or that tells its asyncio tasks.
 pub(crate) const NOT_PYTHON: u8 = 4;
 /// The process may not be read by this user.
 pub(crate) const NOT_PERMITTED: u8 = 5;
@@ -65,7 +65,7 @@ const TABLE: [(&str, &str); 15] = [
     ("3", "there is no such process"),
     (
         "4",
-        "the process is not a Python that can be read, or not by that clock",
+        "the process is not a Python that can be read, or not by that clock, or not --async",
     ),
     ("5", "the process may not be read by this user"),
     ("6", "the process has ended"),

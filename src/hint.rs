@@ -22,6 +22,9 @@ pub(crate) fn hint(failure: &Failure) -> Option<String> {
         Failure::NotMeasurable { clock, .. } => {
             format!("leave out {}: wall time is always measured", option(*clock))
         }
+        Failure::NoTasks { .. } => {
+            String::from("leave out --async: it needs Python 3.14, which tells who awaits whom")
+        }
         Failure::NotMeasured { clock, .. } => format!(
             "leave out {}; beside wall time, pystrobe records time with the GIL held, of CPython 3.8 or \
              later",

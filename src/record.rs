@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use pystrobe_profile::{
     Batch, BatchError, Builder, Clock, Counters, Measured, Process, Profile, Recording,
 };
-use pystrobe_sampling::{Ending, LeftOut, Options, Stopper, Target};
+use pystrobe_sampling::{Ending, LeftOut, MAX_TASKS, Options, Stopper, Target};
 
 use crate::args::RecordingOptions;
 use crate::errors::Failure;
@@ -79,7 +79,7 @@ pub(crate) fn record(
     })
 }
 
-/// Says that something is missing in the profile of a tree.
+/// Says that something is missing in the profile.
 fn tell_left_out(left_out: LeftOut, clock: Clock, notes: Notes) {
     if left_out.unreadable > 0 {
         notes.warning(&format!(
@@ -91,6 +91,18 @@ fn tell_left_out(left_out: LeftOut, clock: Clock, notes: Notes) {
         notes.warning(&format!(
             "not in the profile: processes for which there were too many at once, {} in all",
             left_out.too_many
+        ));
+    }
+    if left_out.tasks_untold > 0 {
+        notes.warning(&format!(
+            "without --async: processes of Python before 3.14, {} in all",
+            left_out.tasks_untold
+        ));
+    }
+    if left_out.tasks_too_many > 0 {
+        notes.warning(&format!(
+            "not in the profile: asyncio tasks beyond the first {MAX_TASKS} of a thread, or what awaits them, in {} of the processes",
+            left_out.tasks_too_many
         ));
     }
     if left_out.clocks > 0 && clock != Clock::Wall {
@@ -111,6 +123,11 @@ pub(crate) fn start(
     target: Target,
     options: &RecordingOptions,
 ) -> Result<(pystrobe_sampling::Recording, Collected), Failure> {
+    if options.tasks.is_some() && !target.tells_tasks() && !options.subprocesses {
+        return Err(Failure::NoTasks {
+            python: target.python().to_owned(),
+        });
+    }
     let process = Process {
         pid: target.pid(),
         command: target.command().to_owned(),
@@ -134,6 +151,7 @@ pub(crate) fn start(
             duration: options.duration,
             blocking: options.blocking,
             gc: options.gc,
+            tasks: options.tasks,
             subprocesses: options.subprocesses,
         },
     )?;

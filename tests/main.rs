@@ -7,6 +7,7 @@
 //! - `subprocesses`: processes that start others
 //! - `cli`: what is typed and what comes out, format by format
 //! - `clocks`: which time counts
+//! - `tasks`: asyncio
 //! - `top`: the live view, in a terminal whose screen is read
 //! - `errors`: what goes wrong, and that nothing is lost by it
 //! - `readers`: the programs that people open profiles with
@@ -32,5 +33,6 @@ mod readme;
 mod run;
 mod subprocesses;
 mod support;
+mod tasks;
 mod top;
 mod truth;

@@ -11,6 +11,7 @@ use clap_complete::Shell;
 use crate::errors::Failure;
 use crate::exit_code;
 
+mod async_value;
 mod attach;
 mod convert;
 mod dump;
@@ -105,6 +106,7 @@ impl Cli {
     /// What clap finds wrong with it (or `--help` and `--version`, which clap treats alike), and combinations that
     /// cannot be meant.
     pub(crate) fn read(typed: &[OsString]) -> Result<Request, Failure> {
+        let typed = &async_value::joined(typed);
         let cli = Cli::try_parse_from(typed)?;
         Ok(match cli.command {
             Command::Attach(args) => Request::Attach(args.into_options()?),

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
+use pystrobe_sampling::AsyncStacks;
 
 use super::duration::{duration, interval};
 
@@ -40,6 +41,26 @@ pub(super) struct RecordingArgs {
     /// Charge garbage collection to the function that it interrupts
     #[arg(long, overrides_with = "gc")]
     no_gc: bool,
+
+    /// Show asyncio tasks below those that await them, in place of the event loop; `all`: the waiting ones too
+    ///
+    /// While a thread runs a task, its stack is that of the task's coroutines, above those of the task that awaits it,
+    /// and so on up to one that nobody awaits; a frame <task NAME> stands below the coroutines of each. With `--async
+    /// all` every task that waits has the wall time as well, as a stack of its own: as many wait at once, the times
+    /// then add up to more than has passed.
+    ///
+    /// CPython 3.14 and later. Older processes of a tree (--subprocesses) are shown as without this.
+    #[arg(
+        id = "async",
+        long,
+        value_name = "WHICH",
+        value_enum,
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "running"
+    )]
+    tasks: Option<Which>,
+
     /// Sample the processes that it starts as well, and those that they start
     ///
     /// Those that are there already and those that come, by fork, exec or spawn, as soon as they are Python; all
@@ -53,6 +74,15 @@ pub(super) struct RecordingArgs {
     quiet: bool,
 }
 
+/// The values of `--async`.
+#[derive(ValueEnum, Debug, Clone, Copy)]
+enum Which {
+    /// The task that the thread runs
+    Running,
+    /// The tasks that wait as well
+    All,
+}
+
 /// How to record.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct RecordingOptions {
@@ -64,6 +94,8 @@ pub(crate) struct RecordingOptions {
     pub(crate) blocking: bool,
     /// Whether garbage collection is a frame of its own.
     pub(crate) gc: bool,
+    /// Which asyncio tasks are shown as stacks, where any are.
+    pub(crate) tasks: Option<AsyncStacks>,
     /// Whether its descendants are sampled as well.
     pub(crate) subprocesses: bool,
     /// No progress, no summary.
@@ -78,6 +110,10 @@ impl RecordingArgs {
             interval: self.rate,
             blocking: self.blocking,
             gc: self.gc || !self.no_gc,
+            tasks: self.tasks.map(|which| match which {
+                Which::Running => AsyncStacks::Running,
+                Which::All => AsyncStacks::All,
+            }),
             subprocesses: self.subprocesses,
             quiet: self.quiet,
         }

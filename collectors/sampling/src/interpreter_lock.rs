@@ -152,7 +152,7 @@ fn collecting<M: RemoteMemory>(
 }
 
 /// What is not mapped is not known; what ends the recording does.
-fn tolerated<T>(result: Result<T, ReadError>) -> Result<Option<T>, ReadError> {
+pub(crate) fn tolerated<T>(result: Result<T, ReadError>) -> Result<Option<T>, ReadError> {
     match result {
         Ok(value) => Ok(Some(value)),
         Err(ReadError::Fault(_) | ReadError::Implausible { .. }) => Ok(None),

@@ -361,7 +361,7 @@ impl Attendant {
             ) => return Attended::Unreadable,
         };
         let news = News::of_process(self.sender, self.source, self.started.elapsed(), process);
-        let run = Run::new(pid, self.options, self.stopped, news, source);
+        let run = Run::new(pid, self.options, self.stopped, news, source, self.left_out);
         match run.run() {
             Ending::Elapsed | Ending::Stopped | Ending::TargetEnded => Attended::Ended,
             Ending::TargetReplaced => match ExecWatch::new(pid) {

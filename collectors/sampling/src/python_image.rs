@@ -200,7 +200,7 @@ pub(crate) fn has_thread(
 
 /// Shows `find` the memory of `ranges` (address, length) in pieces that overlap by `overlap` bytes and
 /// start at multiples of 8 from the start of a range, until it finds something.
-fn search<T>(
+pub(crate) fn search<T>(
     memory: &impl RemoteMemory,
     ranges: impl Iterator<Item = (u64, u64)>,
     overlap: usize,

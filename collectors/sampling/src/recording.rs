@@ -23,10 +23,11 @@ use crate::process::{self, ExecWatch};
 use crate::process_memory::ProcessMemory;
 use crate::process_tree::ProcessTree;
 use crate::processor_time::Accounts;
-use crate::sampler::Sampler;
+use crate::sampler::{Sampler, UntoldTasks};
 use crate::schedule::{Schedule, nanoseconds};
 use crate::stacks::Stacks;
 use crate::target::Target;
+use crate::tasks::{AsyncStacks, TaskSearch};
 
 /// Batches that may wait to be taken: some seconds' worth. Beyond that they grow here instead.
 const WAITING_BATCHES: usize = 64;
@@ -50,18 +51,24 @@ pub struct Options {
     pub blocking: bool,
     /// Show garbage collection as a frame `<GC>` on top of the stack.
     pub gc: bool,
+    /// Show asyncio tasks below those that await them, in place of the event loop.
+    pub tasks: Option<AsyncStacks>,
     /// Record its descendants too, those that there are and those that it will have.
     pub subprocesses: bool,
 }
 
-/// Descendants that were not recorded though they may have been Python.
+/// What was not recorded though it may have been asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct LeftOut {
-    /// They may not, or could not, be read.
+    /// Descendants that may not, or could not, be read.
     pub unreadable: u64,
-    /// There were too many at once.
+    /// Descendants of which there were too many at once.
     pub too_many: u64,
-    /// They were recorded, but not on all clocks that others have.
+    /// Processes whose version does not tell its asyncio tasks ([`Target::tells_tasks`]).
+    pub tasks_untold: u64,
+    /// Processes that had more asyncio tasks than are read for a sample.
+    pub tasks_too_many: u64,
+    /// Descendants that were recorded, but not on all clocks that others have.
     pub clocks: u64,
 }
 
@@ -70,6 +77,8 @@ pub struct LeftOut {
 pub(crate) struct LeftOutCounts {
     pub(crate) unreadable: AtomicU64,
     pub(crate) too_many: AtomicU64,
+    pub(crate) tasks_untold: AtomicU64,
+    pub(crate) tasks_too_many: AtomicU64,
     pub(crate) clocks: AtomicU64,
 }
 
@@ -139,6 +148,8 @@ impl Recording {
         LeftOut {
             unreadable: self.left_out.unreadable.load(Ordering::Relaxed),
             too_many: self.left_out.too_many.load(Ordering::Relaxed),
+            tasks_untold: self.left_out.tasks_untold.load(Ordering::Relaxed),
+            tasks_too_many: self.left_out.tasks_too_many.load(Ordering::Relaxed),
             clocks: self.left_out.clocks.load(Ordering::Relaxed),
         }
     }
@@ -174,7 +185,7 @@ pub fn record(target: Target, options: Options) -> Result<Recording, AttachError
             let source = Source::of(interpreter, options.gc)?;
             let news = News::of_only_process(sender);
             spawn("sampler", move || {
-                Run::new(pid, options, stopped, news, source).run()
+                Run::new(pid, options, stopped, news, source, counts).run()
             })
         }
         None => {
@@ -350,6 +361,8 @@ pub(crate) struct Run {
     news: News,
     source: Source,
     started: Instant,
+    left_out: Arc<LeftOutCounts>,
+    task_search: TaskSearch,
 }
 
 impl Run {
@@ -359,6 +372,7 @@ impl Run {
         stopped: Arc<AtomicBool>,
         news: News,
         source: Source,
+        left_out: Arc<LeftOutCounts>,
     ) -> Self {
         Self {
             pid,
@@ -366,6 +380,8 @@ impl Run {
             stopped,
             news,
             source,
+            left_out,
+            task_search: TaskSearch::new(pid),
             started: Instant::now(),
         }
     }
@@ -403,6 +419,7 @@ impl Run {
             if !stopped && !elapsed && schedule.is_late(tick, now) {
                 self.source.counters().late += 1;
             }
+            self.look_for_tasks(now);
             match self.sample(now.saturating_sub(last_sample)) {
                 Ok(()) => {
                     self.source.counters().lost += std::mem::take(&mut failed);
@@ -448,6 +465,7 @@ impl Run {
             // Names that changed since; nothing comes of it where the process has ended.
             sampler.refresh_names();
         }
+        self.count_untold_tasks();
         let mut batch = self.source.take_batch(last_sample);
         if self.news.address(&mut batch) {
             // This one may wait for room. That nobody is listening any more is no reason to complain.
@@ -492,6 +510,35 @@ impl Run {
         }
     }
 
+    fn look_for_tasks(&mut self, now: Duration) {
+        if let Source::Remote { sampler, .. } = &mut self.source
+            && let Some(which) = self.options.tasks
+        {
+            sampler.look_for_tasks(&mut self.task_search, now, which);
+        }
+    }
+
+    fn count_untold_tasks(&self) {
+        if self.options.tasks.is_none() || !self.news.sent {
+            return;
+        }
+        let untold = match &self.source {
+            Source::Remote { sampler, .. } => sampler.untold_tasks(),
+            Source::Legacy(_) => UntoldTasks {
+                version: true,
+                ..UntoldTasks::default()
+            },
+        };
+        let counts = &self.left_out;
+        let number = |is: bool| u64::from(is);
+        counts
+            .tasks_untold
+            .fetch_add(number(untold.version), Ordering::Relaxed);
+        counts
+            .tasks_too_many
+            .fetch_add(number(untold.number), Ordering::Relaxed);
+    }
+
     fn name_threads(&mut self, now: Duration) {
         if let Source::Remote { sampler, names, .. } = &mut self.source
             && names.is_due(now, sampler.threads_met(), sampler.has_unnamed())
@@ -529,6 +576,7 @@ impl Run {
                         self.news.process = Some(describe(&interpreter));
                     }
                     *exec = watch;
+                    self.task_search = TaskSearch::new(self.pid);
                     Exec::Followed
                 }
                 Err(_) => Exec::Lost(Ending::TargetEnded),

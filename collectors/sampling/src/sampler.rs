@@ -10,11 +10,13 @@ use pystrobe_profile::{
 use rustc_hash::FxHashMap;
 
 use crate::codes::CodeId;
+use crate::layout::TaskLayout;
 use crate::memory::{ReadError, RemoteMemory};
 use crate::process;
 use crate::processor_time::{Accounting, Accounts};
 use crate::schedule::nanoseconds;
 use crate::stacks::{Stacks, ThreadKey, ThreadStack};
+use crate::tasks::{AsyncStacks, TaskSearch};
 use crate::thread_names::{native_id, thread_names};
 use crate::track::{Doing, Place, Track};
 use crate::walk::RawFrame;
@@ -28,6 +30,15 @@ const TRUNCATED: &str = "<truncated>";
 const GC: &str = "<GC>";
 /// Observations that a batch holds before those of the same node are put together, while nobody takes it.
 const COMPACT_AT: usize = 1 << 16;
+
+/// Why asyncio tasks are missing in what is told of a process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct UntoldTasks {
+    /// Its version does not tell them.
+    pub(crate) version: bool,
+    /// There were too many.
+    pub(crate) number: bool,
+}
 
 /// Samples a process, and collects what is new in a [`Batch`].
 #[derive(Debug)]
@@ -116,6 +127,7 @@ impl<M: RemoteMemory> Sampler<M> {
                 Some(place) => {
                     if let Some(mut old) = place.take() {
                         old.hand_out(|seen| observations.push(seen));
+                        old.logical.hand_out(observations);
                     }
                     let thread = ThreadId::from_index(self.threads);
                     self.threads += 1;
@@ -142,11 +154,21 @@ impl<M: RemoteMemory> Sampler<M> {
                 }
                 None => continue,
             };
-            let node = match self.truncated {
-                Some(function) if !stack.complete => {
+            let task = track.logical.see(
+                self.stacks.joined(slot, stack),
+                (track.foot, &mut nodes),
+                (self.counters.taken, weight),
+                observations,
+            );
+            let node = match (task, self.truncated) {
+                // What is missing below a task's coroutine is the event loop.
+                (None, Some(function)) if !stack.complete => {
                     part(&self.stacks, &mut nodes, track, stack, function)
                 }
-                _ => whole(&self.stacks, &mut nodes, track, stack),
+                _ => {
+                    let base = task.unwrap_or((track.foot, 0));
+                    whole(&self.stacks, &mut nodes, track, stack, base)
+                }
             };
             let (gil, collects) = self.stacks.gil_and_gc(&stack.key);
             let node = match self.gc {
@@ -178,6 +200,7 @@ impl<M: RemoteMemory> Sampler<M> {
     pub(crate) fn take_batch(&mut self, elapsed: Duration) -> Batch {
         for track in self.tracks.iter_mut().flatten() {
             track.hand_out(|seen| self.batch.observations.push(seen));
+            track.logical.hand_out(&mut self.batch.observations);
         }
         self.batch
             .functions
@@ -201,6 +224,32 @@ impl<M: RemoteMemory> Sampler<M> {
         self.stacks = stacks;
         for mut track in self.tracks.drain(..).flatten() {
             track.hand_out(|seen| self.batch.observations.push(seen));
+            track.logical.hand_out(&mut self.batch.observations);
+        }
+    }
+
+    /// Looks for the asyncio tasks of the process, unless they are found.
+    pub(crate) fn look_for_tasks(
+        &mut self,
+        search: &mut TaskSearch,
+        now: Duration,
+        which: AsyncStacks,
+    ) {
+        let Stacks { memory, layout, .. } = &self.stacks;
+        if !self.stacks.tells_tasks()
+            && TaskLayout::is_published_by(layout.version)
+            && let Some(runtime) = self.stacks.runtime()
+            && let Some(found) = search.look(now, memory, layout, runtime)
+        {
+            self.stacks.tell_tasks(found, which);
+        }
+    }
+
+    /// What samples do not tell of the process's asyncio tasks.
+    pub(crate) fn untold_tasks(&self) -> UntoldTasks {
+        UntoldTasks {
+            version: !TaskLayout::is_published_by(self.stacks.layout.version),
+            number: self.stacks.has_too_many_tasks(),
         }
     }
 
@@ -244,13 +293,13 @@ impl<M: RemoteMemory> Sampler<M> {
 }
 
 /// The nodes that were described.
-struct Nodes<'a> {
+pub(crate) struct Nodes<'a> {
     ids: &'a mut FxHashMap<Node, NodeId>,
     fresh: &'a mut Vec<Node>,
 }
 
 impl Nodes<'_> {
-    fn id(&mut self, node: Node) -> NodeId {
+    pub(crate) fn id(&mut self, node: Node) -> NodeId {
         let next = NodeId::from_index(self.ids.len());
         *self.ids.entry(node).or_insert_with(|| {
             self.fresh.push(node);
@@ -280,22 +329,30 @@ impl Nodes<'_> {
     }
 }
 
-/// The node of a stack that reaches the foot. What it shares with the last one is not looked up again.
+/// The node of a stack that reaches the foot, or the coroutine of a task: `base` is what it stands on, and the number of its frames
+/// that are not shown for that. What it shares with the last one is not looked up again.
 fn whole<M: RemoteMemory>(
     stacks: &Stacks<M>,
     nodes: &mut Nodes<'_>,
     track: &mut Track,
     stack: &ThreadStack,
+    base: (NodeId, usize),
 ) -> NodeId {
-    let kept = stack.kept.min(track.path.len());
-    let changed = stack.frames.iter().zip(&track.path).skip(kept);
+    if track.base != base {
+        track.base = base;
+        track.path.clear();
+    }
+    let (foot, start) = base;
+    let frames = stack.frames.get(start..).unwrap_or_default();
+    let kept = stack.kept.saturating_sub(start).min(track.path.len());
+    let changed = frames.iter().zip(&track.path).skip(kept);
     let same = changed.take_while(|((frame, code), (old_frame, old_code, _))| {
         frame == old_frame && code == old_code
     });
     let shared = kept + same.count();
     track.path.truncate(shared);
-    let mut parent = track.path.last().map_or(track.foot, |&(_, _, node)| node);
-    for &(frame, code) in stack.frames.iter().skip(shared) {
+    let mut parent = track.path.last().map_or(foot, |&(_, _, node)| node);
+    for &(frame, code) in frames.iter().skip(shared) {
         parent = nodes.call(stacks, parent, (frame, code));
         track.path.push((frame, code, parent));
     }

@@ -6,7 +6,7 @@ use pystrobe_profile::Measured;
 
 use crate::attach_error::AttachError;
 use crate::discovery::{self, Interpreter, Roots};
-use crate::layout::GilPlace;
+use crate::layout::{GilPlace, TaskLayout};
 use crate::process;
 use crate::processor_time::is_accounted;
 
@@ -89,6 +89,14 @@ impl Target {
             Some(interpreter) => measured(interpreter),
             None => all_measured(self.pid),
         }
+    }
+
+    /// Whether its version tells its asyncio tasks: 3.14 and later. Nobody knows of a process that may not be a Python yet.
+    #[must_use]
+    pub fn tells_tasks(&self) -> bool {
+        self.interpreter.as_ref().is_none_or(|interpreter| {
+            !interpreter.legacy && TaskLayout::is_published_by(interpreter.layout.version)
+        })
     }
 
     /// Whether the interpreter is so old that it can only be read while it is paused: 2.7 and 3.3 to 3.7.

@@ -3,6 +3,7 @@
 use pystrobe_profile::{Clocks, NodeId, Observation, ThreadId};
 
 use crate::codes::CodeId;
+use crate::logical::LogicalTrack;
 use crate::processor_time::Accounting;
 use crate::stacks::ThreadKey;
 use crate::time_window::TimeWindow;
@@ -40,8 +41,13 @@ pub(crate) struct Track {
     pub(crate) serial: u64,
     pub(crate) thread: ThreadId,
     pub(crate) foot: NodeId,
-    /// Its stack in the last sample, outermost frame first.
+    /// What its stack in the last sample stood on, and which of its frames that was: its foot and the first, or an asyncio task
+    /// and its coroutine.
+    pub(crate) base: (NodeId, usize),
+    /// Its stack in the last sample from there on, outermost frame first.
     pub(crate) path: Vec<(RawFrame, CodeId, NodeId)>,
+    /// Its asyncio tasks, where they are told.
+    pub(crate) logical: LogicalTrack,
     pub(crate) key: ThreadKey,
     /// Its name, as soon as it is known.
     pub(crate) name: Option<String>,
@@ -85,7 +91,9 @@ impl Track {
             serial,
             thread,
             foot,
+            base: (foot, 0),
             path: Vec::new(),
+            logical: LogicalTrack::default(),
             key,
             name: None,
             place: None,

@@ -8,6 +8,9 @@
 //! free-threaded builds: see `layout_from`. `generate/row.c` compiles against the headers to prove each.
 
 mod tables;
+mod tasks;
+
+pub(crate) use tasks::{TASK_TABLE_SIZE, TaskLayout};
 
 use thiserror::Error;
 

@@ -1,7 +1,7 @@
 //! The layout of every version, for simulated and for arbitrary memory: the rows of the table, and what three
 //! interpreters published about themselves.
 
-use crate::layout::{DEBUG_OFFSETS_SIZE, Layout, Minor, builtin, from_debug_offsets};
+use crate::layout::{DEBUG_OFFSETS_SIZE, Layout, Minor, TaskLayout, builtin, from_debug_offsets};
 
 /// The head of `_PyRuntime` of 3.13.0 (x86-64).
 const PUBLISHED_3_13: &[u64] = &[
@@ -277,20 +277,48 @@ const PUBLISHED_3_15: &[u64] = &[
     0xa0,
     0x18,
     0x48,
+    0x43,
 ];
 
 /// The layout of a version of Python 3; `None` but for 3.8 to 3.15.
 pub(crate) fn of(minor: u8) -> Option<Layout> {
-    let published = match minor {
+    match published(minor) {
+        Some(bytes) => from_debug_offsets(&bytes).ok(),
+        None => builtin(Minor(3, minor)).copied(),
+    }
+}
+
+/// What a version publishes about itself; `None` but for 3.13 to 3.15.
+pub(crate) fn published(minor: u8) -> Option<Vec<u8>> {
+    let words = match minor {
         13 => PUBLISHED_3_13,
         14 => PUBLISHED_3_14,
         15 => PUBLISHED_3_15,
-        _ => return builtin(Minor(3, minor)).copied(),
+        _ => return None,
     };
-    let mut bytes: Vec<u8> = published
-        .iter()
-        .flat_map(|word| word.to_le_bytes())
-        .collect();
+    let mut bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
     bytes.resize(DEBUG_OFFSETS_SIZE, 0);
-    from_debug_offsets(&bytes).ok()
+    Some(bytes)
+}
+
+/// What `_asyncio` of a version publishes about itself (x86-64); `None` but for 3.14 and 3.15.
+pub(crate) fn published_tasks(minor: u8) -> Option<Vec<u8>> {
+    let words: [u64; 13] = match minor {
+        14 => [
+            168, 136, 96, 108, 109, 128, 152, 225_864, 10_880, 936, 864, 872, 880,
+        ],
+        15 => [
+            168, 136, 96, 108, 109, 128, 152, 226_240, 10_856, 1104, 1024, 1032, 1048,
+        ],
+        _ => return None,
+    };
+    Some(words.iter().flat_map(|word| word.to_le_bytes()).collect())
+}
+
+/// The layout of the tasks of a version; `None` but for 3.14 and 3.15.
+pub(crate) fn tasks(minor: u8) -> Option<TaskLayout> {
+    let published = (published(minor)?, published_tasks(minor)?);
+    TaskLayout::read(&of(minor)?, &published.0, &published.1)
+        .ok()
+        .flatten()
 }

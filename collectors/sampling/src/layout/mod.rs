@@ -10,6 +10,7 @@ pub(crate) mod examples;
 mod table;
 
 pub use debug_offsets::{DEBUG_OFFSETS_SIZE, LayoutError, from_debug_offsets};
+pub(crate) use debug_offsets::{TASK_TABLE_SIZE, TaskLayout};
 pub use table::builtin;
 
 /// Major and minor version of a CPython.

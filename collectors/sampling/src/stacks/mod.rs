@@ -8,6 +8,7 @@
 //! object, and lies where the frame before it on the data stack ends.
 
 mod fitting;
+mod joining;
 mod listing;
 
 use std::time::{Duration, Instant};
@@ -21,6 +22,7 @@ use crate::known::Known;
 use crate::layout::Layout;
 use crate::memory::{ReadError, RemoteMemory};
 use crate::snapshot::Snapshot;
+use crate::tasks::Tasks;
 use crate::walk::{At, End, Found, LastWalk, Learnt, Mark, RawFrame, Subject, join_marks, walk};
 
 use fitting::fit;
@@ -119,6 +121,8 @@ pub(crate) struct Stacks<M> {
     moments: FxHashMap<u64, InterpreterMoment>,
     /// Whether it is asked if they collect garbage.
     pub(crate) gc: bool,
+    /// Tells asyncio tasks, where that is asked for and they were found.
+    tasks: Option<Box<Tasks>>,
     /// The address of `None`; without it nobody is asked for exceptions.
     pub(crate) none: Option<u64>,
     /// Whether all stacks are walked to the foot each time, as if nothing were known of the walk before.
@@ -151,6 +155,7 @@ impl<M: RemoteMemory> Stacks<M> {
             freed: true,
             moments: FxHashMap::default(),
             gc: false,
+            tasks: None,
             none: None,
             #[cfg(test)]
             walks_whole: false,
@@ -199,6 +204,9 @@ impl<M: RemoteMemory> Stacks<M> {
                         && !last_attempt;
                     let truncated = self.judge(disturbed, attempt == 0);
                     if truncated == 0 || last_attempt {
+                        let calls = self.snapshot.extra_calls();
+                        self.join()?;
+                        let repaired = repaired || self.snapshot.extra_calls() > calls;
                         self.look_at_stranger()?;
                         self.retire();
                         return Ok(Reading {

@@ -117,6 +117,7 @@ pub(super) const PYTHON_3_14: &[Section] = &[
         &["size", "state", "length", "asciiobject_size"],
     ),
     ("gc", &["size", "collecting"]),
+    GENERATOR_OBJECT,
 ];
 
 /// 3.15: `Include/internal/pycore_debug_offsets.h`.
@@ -178,7 +179,17 @@ pub(super) const PYTHON_3_15: &[Section] = &[
             "compactunicodeobject_size",
         ],
     ),
-    ("gc", &["size", "collecting"]),
+    (
+        "gc",
+        &[
+            "size",
+            "collecting",
+            "frame",
+            "generation_stats_size",
+            "generation_stats",
+        ],
+    ),
+    GENERATOR_OBJECT,
 ];
 
 const HEAD: Section = ("head", &["cookie", "version", "free_threaded"]);
@@ -242,6 +253,12 @@ const CODE_OBJECT: Section = (
         "co_code_adaptive",
         "co_tlbc",
     ],
+);
+
+/// Of 3.14 and 3.15.
+const GENERATOR_OBJECT: Section = (
+    "gen_object",
+    &["size", "gi_name", "gi_iframe", "gi_frame_state"],
 );
 
 /// Bytes of a table.
