@@ -140,7 +140,12 @@ pub fn thread_runs(pid: u32, native_id: u64) -> bool {
     let found = same
         .filter(|thread| fs::exists(format!("/proc/{pid}/task/{thread}")).unwrap_or(false))
         .or_else(|| threads(pid).find(|thread| inner_id(pid, *thread) == native_id));
-    found.is_some_and(|thread| run_state(&format!("/proc/{pid}/task/{thread}/stat")) == Some(b'R'))
+    found.is_some_and(|thread| is_running(pid, thread))
+}
+
+/// Whether a thread is on a CPU or waits for one, by its id in our namespace.
+pub(crate) fn is_running(pid: u32, thread: u32) -> bool {
+    run_state(&format!("/proc/{pid}/task/{thread}/stat")) == Some(b'R')
 }
 
 /// The ids of its threads as our `/proc` numbers them.

@@ -1,9 +1,9 @@
 //! What was seen of a thread since its processor time was last asked for, and how that time is shared among it.
 //!
 //! The kernel says how long a thread was on a CPU, and how long it wanted one, since the last time it was asked; when that was
-//! it does not say. Whoever holds the GIL nearly always runs, so what was seen with the GIL gets the time first; what is left goes to
-//! the rest. Within each the newest comes first, because the thread was looked at again when it changed its place.
-//! Neither the samples nor the sum depends on that choice.
+//! it does not say. Whoever holds the GIL mostly runs, so what was seen with the GIL gets the time first; what is left goes to
+//! the rest; within each in proportion. To give the newest all that it has room for was the other way: it favours what comes before
+//! a look, and that is always what the thread does for a short time only.
 
 use pystrobe_profile::{Clocks, Observation};
 
@@ -32,33 +32,31 @@ pub(crate) struct TimeWindow {
 
 impl TimeWindow {
     /// Shares `spent` among what was seen, and hands that out. `runs`: the thread held the GIL when it was last seen, so what is missing
-    /// in the account is on its way.
-    pub(crate) fn share(&mut self, spent: Spent, runs: bool, mut each: impl FnMut(Observation)) {
+    /// in the account is on its way. `later`: so much of the time on a CPU, in nanoseconds, it was at a place that is not among
+    /// what was seen yet.
+    pub(crate) fn share(
+        &mut self,
+        spent: Spent,
+        runs: bool,
+        later: u64,
+        mut each: impl FnMut(Observation),
+    ) {
         let paid = self.debt.min(spent.running);
         self.debt -= paid;
         let mut running = spent.running - paid + self.credit;
-        let mut ready = spent.ready;
-        for with_gil in [true, false] {
-            for seen in self.seen.iter_mut().rev() {
-                let time = &mut seen.nanoseconds;
-                let room = match with_gil {
-                    true => time.gil,
-                    false => time.wall,
-                };
-                let given = take(&mut running, room.saturating_sub(time.cpu));
-                time.cpu += given;
-                if with_gil && runs && time.cpu < time.gil {
-                    let ahead = (time.gil - time.cpu).min(TICK.saturating_sub(self.debt));
-                    self.debt += ahead;
-                    time.cpu += ahead;
-                }
-            }
+        let later = later.min(running);
+        running -= later;
+        let run = |time: &mut Clocks, part| time.cpu += part;
+        running -= self.spread(running, |time| time.gil, run);
+        if runs {
+            let missing = |time: &Clocks| time.gil.saturating_sub(time.cpu);
+            self.debt += self.spread(TICK - self.debt, missing, run);
         }
-        self.credit = running.min(TICK);
-        for seen in self.seen.iter_mut().rev() {
-            let idle = seen.nanoseconds.wall.saturating_sub(seen.nanoseconds.cpu);
-            seen.nanoseconds.waiting = idle - take(&mut ready, idle);
-        }
+        let idle = |time: &Clocks| time.wall.saturating_sub(time.cpu);
+        self.credit = (later + running - self.spread(running, idle, run)).min(TICK);
+        self.spread(spent.ready, idle, |time, part| {
+            time.waiting = idle(time) - part
+        });
         for mut seen in self.seen.drain(..) {
             let part = |time: u64| part(seen.samples.wall, time, seen.nanoseconds.wall);
             seen.samples = Clocks {
@@ -68,6 +66,26 @@ impl TimeWindow {
             };
             each(seen);
         }
+    }
+
+    /// Gives to each of what was seen its part of `amount`, in proportion to the room that it has. Gives what was given in all.
+    fn spread(
+        &mut self,
+        amount: u64,
+        room: impl Fn(&Clocks) -> u64,
+        mut give: impl FnMut(&mut Clocks, u64),
+    ) -> u64 {
+        let mut rooms: u64 = self.seen.iter().map(|seen| room(&seen.nanoseconds)).sum();
+        let all = amount.min(rooms);
+        let mut left = all;
+        for seen in &mut self.seen {
+            let time = &mut seen.nanoseconds;
+            let room = room(time);
+            let part = share(left, room, rooms);
+            give(time, part);
+            (left, rooms) = (left - part, rooms - room);
+        }
+        all
     }
 
     /// Hands out what was seen where the kernel gives no account of it any more, because the thread has ended: it ran while it held
@@ -86,11 +104,11 @@ impl TimeWindow {
     }
 }
 
-/// Takes up to `wanted`.
-fn take(from: &mut u64, wanted: u64) -> u64 {
-    let taken = wanted.min(*from);
-    *from -= taken;
-    taken
+/// `amount` times `part` over `whole`, rounded down; no more than `part` where the amount is no more than the whole.
+fn share(amount: u64, part: u64, whole: u64) -> u64 {
+    let product = u128::from(amount) * u128::from(part);
+    let share = product.checked_div(u128::from(whole)).unwrap_or(0);
+    u64::try_from(share).unwrap_or(amount)
 }
 
 /// How many of `samples`, that stand for `of` nanoseconds, stand for `time` of them. A sample that has any counts.
@@ -127,7 +145,7 @@ mod tests {
 
     fn shared(window: &mut TimeWindow, running: u64, ready: u64, runs: bool) -> Vec<(u64, u64)> {
         let mut times = Vec::new();
-        window.share(Spent { running, ready }, runs, |seen| {
+        window.share(Spent { running, ready }, runs, 0, |seen| {
             times.push((seen.nanoseconds.cpu, seen.nanoseconds.waiting));
         });
         times
@@ -148,13 +166,28 @@ mod tests {
     }
 
     #[test]
-    fn the_rest_of_the_time_goes_to_what_is_newest() {
+    fn the_rest_of_the_time_is_shared_in_proportion() {
         let mut window = TimeWindow {
-            seen: vec![seen(0, 4 * MS, 0, 4), seen(1, 4 * MS, 0, 4)],
+            seen: vec![seen(0, 6 * MS, 0, 6), seen(1, 2 * MS, 0, 2)],
             ..TimeWindow::default()
         };
-        let times = shared(&mut window, 5 * MS, MS, false);
-        assert_eq!(times, [(MS, 2 * MS), (4 * MS, 0)]);
+        let times = shared(&mut window, 4 * MS, 2 * MS, false);
+        assert_eq!(times, [(3 * MS, 3 * MS / 2), (MS, MS / 2)]);
+    }
+
+    #[test]
+    fn what_comes_next_gets_its_part_of_the_time() {
+        let mut window = TimeWindow::default();
+        window.seen.push(seen(0, 9 * MS, 0, 9));
+        let spent = Spent {
+            running: 2 * MS,
+            ready: 0,
+        };
+        window.share(spent, false, MS, |seen| {
+            assert_eq!(seen.nanoseconds.cpu, MS)
+        });
+        window.seen.push(seen(1, MS, 0, 1));
+        assert_eq!(shared(&mut window, 0, 0, false), [(MS, 0)]);
     }
 
     /// The account of a thread that runs comes in steps of a tick.
@@ -195,20 +228,20 @@ mod tests {
         #[test]
         fn parts_stay_parts(
             windows in prop::collection::vec(
-                (prop::collection::vec((1..9 * MS, any::<bool>(), 1..9_u64), 0..9), 0..40 * MS, 0..9 * MS, any::<bool>()),
+                (prop::collection::vec((1..9 * MS, any::<bool>(), 1..9_u64), 0..9), 0..40 * MS, 0..9 * MS, any::<bool>(), 0..9 * MS),
                 1..20,
             ),
         ) {
             let mut window = TimeWindow::default();
             let (mut given, mut had) = (0, 0);
-            for (observations, running, ready, runs) in windows {
+            for (observations, running, ready, runs, later) in windows {
                 window.seen = observations
                     .iter()
                     .map(|&(wall, held, samples)| seen(0, wall, if held { wall } else { 0 }, samples))
                     .collect();
                 had += running;
                 let mut parts = 0;
-                window.share(Spent { running, ready }, runs, |seen| {
+                window.share(Spent { running, ready }, runs, later, |seen| {
                     parts += 1;
                     given += seen.nanoseconds.cpu;
                     for clocks in [seen.nanoseconds, seen.samples] {

@@ -119,7 +119,12 @@ impl Track {
                 false => ASKED_AGAIN,
             };
             if last.node != place.node && since >= due {
-                self.hand_out(seen);
+                // Without the GIL there is nothing else to tell whether it went to work or to sleep there.
+                let later = match &self.accounting {
+                    Accounting::Open(account) if !place.doing.gil && account.runs() => share,
+                    _ => 0,
+                };
+                self.hand_out_until(later, seen);
             }
         } else if last.is_some() {
             self.hand_out(seen);
@@ -152,6 +157,11 @@ impl Track {
 
     /// Hands out what was seen, with the processor time that goes with it.
     pub(crate) fn hand_out(&mut self, seen: impl FnMut(Observation)) {
+        self.hand_out_until(0, seen);
+    }
+
+    /// The same, but for so many nanoseconds of processor time, which belong to where the thread is now.
+    fn hand_out_until(&mut self, later: u64, seen: impl FnMut(Observation)) {
         let Some(place) = self.place.filter(|_| !self.window.seen.is_empty()) else {
             return;
         };
@@ -163,7 +173,7 @@ impl Track {
             Accounting::Open(account) => account.since(),
         };
         match spent {
-            Some(spent) => self.window.share(spent, place.doing.gil, seen),
+            Some(spent) => self.window.share(spent, place.doing.gil, later, seen),
             None => {
                 self.accounting = Accounting::Ended;
                 self.window.guess(seen);
