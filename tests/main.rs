@@ -26,6 +26,7 @@ mod attach;
 mod cli;
 mod clocks;
 mod errors;
+mod greenlets;
 mod hard;
 mod namespaces;
 mod readers;

@@ -15,6 +15,8 @@ use crate::walk::{At, CHUNK_HEADER, Place, RawFrame, USUAL_CHUNK};
 
 /// More frames than this are not remembered.
 const LIMIT: usize = 1 << 16;
+/// A data stack that is followed to its oldest chunk has no more of them.
+const MOST_CHUNKS: usize = 1 << 12;
 /// A shim may lie so many bytes below the lowest that was met: a few more calls from C to Python and back.
 const FURTHER_DOWN: u64 = 16 << 10;
 /// One call in so many, and fewer, are dubious.
@@ -40,6 +42,8 @@ pub(crate) struct Known {
     /// The state of what decides where nothing told which of two or three was meant.
     turns: u32,
     threads: FxHashMap<u32, KnownThread>,
+    /// By the oldest chunk of a data stack, the thread. One with greenlets has as many data stacks.
+    stacks: BTreeMap<u64, u32>,
     /// Addresses of what may be code objects that no walk has ended at.
     strangers: FxHashSet<u64>,
     /// The one that was met last, if nobody has looked at it.
@@ -68,7 +72,7 @@ impl Site {
 struct KnownThread {
     /// The lowest and the highest address of a shim, and so of its C stack.
     shims: Option<(u64, u64)>,
-    /// The oldest chunk of its data stack.
+    /// The oldest chunk of its data stack; of the one that was met last.
     first_chunk: Option<u64>,
 }
 
@@ -127,7 +131,9 @@ impl Known {
 
     /// Forgets where a thread has its stacks, because its number is given to another one.
     pub(crate) fn forget_thread(&mut self, thread: u32) {
-        self.threads.remove(&thread);
+        if self.threads.remove(&thread).is_some() {
+            self.stacks.retain(|_, of| *of != thread);
+        }
     }
 
     /// The oldest chunk of a thread's data stack.
@@ -136,7 +142,32 @@ impl Known {
     }
 
     pub(crate) fn met_first_chunk(&mut self, thread: u32, chunk: u64) {
-        self.threads.entry(thread).or_default().first_chunk = Some(chunk);
+        let known = &mut self.threads.entry(thread).or_default().first_chunk;
+        if known.replace(chunk) != Some(chunk) {
+            if self.stacks.len() > LIMIT {
+                self.stacks.clear();
+            }
+            self.stacks.insert(chunk, thread);
+        }
+    }
+
+    /// The chunk that a frame lies in, where that is of another data stack of this thread than the chunk `newest` is.
+    pub(crate) fn on_another_stack(&self, thread: u32, frame: u64, newest: u64) -> Option<u64> {
+        let (&oldest, _) = self.stacks.range(..=frame).next_back()?;
+        let chunk = match frame - oldest < USUAL_CHUNK {
+            true => oldest,
+            false => self.chunk_around(frame)?,
+        };
+        let stack = self.oldest_chunk(chunk);
+        let known = self.stacks.get(&stack) == Some(&thread);
+        (known && stack != self.oldest_chunk(newest)).then_some(chunk)
+    }
+
+    /// The oldest chunk of the data stack that a chunk is of, as far as they were met.
+    pub(crate) fn oldest_chunk(&self, chunk: u64) -> u64 {
+        let older = |chunk: &u64| Some(self.chunks_beside(*chunk).0).filter(|older| *older != 0);
+        let chain = std::iter::successors(Some(chunk), older).take(MOST_CHUNKS);
+        chain.last().unwrap_or(chunk)
     }
 
     fn met_shim(&mut self, thread: u32, address: u64) {

@@ -84,6 +84,28 @@ impl<M: RemoteMemory> Walk<'_, M> {
         Ok(())
     }
 
+    /// Whether the thread is about to go on with another of its data stacks, where greenlet has put the current frame into
+    /// the thread state and not yet what goes with it (`PythonState::operator>>` in its `TPythonState.cpp`). That stack stood
+    /// still until now. The walk starts there then.
+    pub(super) fn switches_to(&mut self, frame: u64, newest: u64) -> Result<bool, ReadError> {
+        let Some(address) = self.known.on_another_stack(self.thread, frame, newest) else {
+            return Ok(false);
+        };
+        // It may be gone since, and anything else be in its place.
+        let chunk = match self.read_chunk(address, None) {
+            Ok(chunk) if chunk.holds(frame) => chunk,
+            Ok(_) | Err(ReadError::Fault(_) | ReadError::Implausible { .. }) => return Ok(false),
+            Err(error) => return Err(error),
+        };
+        let newest = self.chunk.replace(chunk);
+        self.cover(frame)?;
+        let is_frame = self.ask(frame).is_some_and(|told| told.stacked);
+        if !is_frame {
+            self.chunk = newest;
+        }
+        Ok(is_frame)
+    }
+
     /// Makes sure that the newest chunk was read as far as a frame reaches, if it lies there.
     pub(super) fn cover(&mut self, frame: u64) -> Result<(), ReadError> {
         if self.chunk.is_some_and(|chunk| chunk.holds(frame)) {

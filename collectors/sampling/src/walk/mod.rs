@@ -215,7 +215,7 @@ impl<M: RemoteMemory> Walk<'_, M> {
                     }
                 }
                 self.cover(address)?;
-                if !subject.stands {
+                if !subject.stands && !self.switches_to(address, chunk)? {
                     address = self.settle(Stated {
                         current: address,
                         top,

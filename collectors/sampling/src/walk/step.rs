@@ -76,7 +76,11 @@ impl<M: RemoteMemory> Walk<'_, M> {
         };
         let owner = bytes.u8_at(owner).ok_or(fault)?;
         if layout.is_shim(owner) {
-            let foot = base.map_or(previous == 0, |base| base == address);
+            // The stack of a greenlet begins without a base frame.
+            let foot = match base {
+                Some(base) => base == address || previous == 0 && self.has_no_room_below(),
+                None => previous == 0,
+            };
             return Ok(Step {
                 frame: None,
                 previous,
@@ -85,7 +89,7 @@ impl<M: RemoteMemory> Walk<'_, M> {
                 span,
             });
         }
-        let mut linked = previous != 0;
+        let (mut linked, mut exposed) = (previous != 0, false);
         match (owner, place) {
             (OWNED_BY_THREAD, Place::DataStack { .. }) => {
                 // A function that has not started is linked last (3.11 to 3.13: `_PyFrame_Initialize`, then
@@ -97,6 +101,10 @@ impl<M: RemoteMemory> Walk<'_, M> {
                     && matches!((at, start), (At::Address(at), Some(start)) if told::unstarted(minor, at, start));
                 linked &= !unstarted || self.chunk.is_some_and(|chunk| chunk.holds(previous));
                 self.lowest = Some(address);
+                // Before greenlet switches to another stack it takes the shims, which lie on the C stack, out of this one,
+                // and puts them back when that is on again (`Greenlet::expose_frames` in its `TGreenlet.cpp`, from 3.12
+                // on). So while it switches, which takes it half a microsecond, the outermost function has none below it.
+                exposed = previous == 0 && !unstarted && self.has_no_room_below();
                 let size = self.frame_size(code);
                 self.lowest_size = size;
                 // A newer chunk was begun because there was no room behind this frame. Or the chunk says itself that it was
@@ -125,7 +133,8 @@ impl<M: RemoteMemory> Walk<'_, M> {
         }
         // Without shims (3.11) the outermost function is its thread's foot. A generator is not: it has
         // none before it whenever it is suspended.
-        let foot = layout.shim_free() && previous == 0 && owner == OWNED_BY_THREAD;
+        let outermost = layout.shim_free() && previous == 0 && owner == OWNED_BY_THREAD;
+        let foot = outermost || exposed;
         Ok(Step {
             frame,
             previous,
@@ -133,6 +142,13 @@ impl<M: RemoteMemory> Walk<'_, M> {
             linked: linked || foot,
             span,
         })
+    }
+
+    /// Whether the walk has come to the end of the data stack, be it a thread's or that of one of its greenlets, which begins
+    /// anew for each of them.
+    fn has_no_room_below(&self) -> bool {
+        self.chunk
+            .is_none_or(|chunk| chunk.previous == 0 && self.lowest == Some(chunk.foot()))
     }
 
     /// Reads a frame on the heap that was not planned, and in the same call those that were below it before.

@@ -109,7 +109,10 @@ impl<M: RemoteMemory> Walk<'_, M> {
     /// The newest frame that executes by its own bytes and those of all below it, from the foot of the thread on, as far
     /// as its oldest chunk is at hand.
     pub(super) fn newest_of_all(&mut self) -> Option<u64> {
-        let address = self.known.first_chunk(self.thread)?;
+        let address = match self.chunk {
+            Some(chunk) => self.known.oldest_chunk(chunk.address),
+            None => self.known.first_chunk(self.thread)?,
+        };
         let length = CHUNK_HEADER as usize;
         self.snapshot.get(Region { address, length })?;
         self.chunk = Some(self.read_chunk(address, None).ok()?);
