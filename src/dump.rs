@@ -3,50 +3,114 @@
 use std::io::{self, Write};
 
 use pystrobe_profile::escape;
-use pystrobe_sampling::{StackFrame, Target, ThreadStack, ThreadState};
+use pystrobe_sampling::{AttachError, StackFrame, Target, ThreadStack, ThreadState, descendants};
 use serde::Serialize;
 
 use crate::args::DumpOptions;
 use crate::errors::Failure;
 use crate::source::SourceLines;
+use crate::stderr::Notes;
 use crate::stdout;
 
 /// Places and functions are padded to the widest of their stack, but not beyond this.
 const WIDEST_COLUMN: usize = 72;
 
-/// Prints the stack of every thread.
+/// Prints the stack of every thread, of the process or of all in its tree.
 ///
 /// # Errors
 ///
-/// Where the process cannot be read, or stdout not be written.
+/// Where the process, or none of them, can be read, or stdout not be written.
 pub(crate) fn dump(options: &DumpOptions) -> Result<(), Failure> {
-    let target = Target::attach(options.pid)?;
-    let pid = target.pid();
-    let mut threads = pystrobe_sampling::dump(&target)?;
-    threads.sort_by_key(|stack| order(stack, pid));
-    let source = SourceLines::read(
-        pid,
-        threads
-            .iter()
-            .flat_map(|stack| &stack.frames)
-            .map(|frame| (frame.function.file.as_str(), frame.line)),
-    );
-    let dump = Dump {
-        pid,
-        command: target.command(),
-        python: target.python(),
-        threads: threads
-            .iter()
-            .map(|stack| DumpedThread::of(stack, &source))
-            .collect(),
+    let processes = match options.subprocesses {
+        true => tree(options.pid)?,
+        false => vec![Stacks::read(Target::attach(options.pid)?)?],
     };
-    stdout::write(|out| match options.json {
-        true => {
-            serde_json::to_writer_pretty(&mut *out, &dump)?;
-            writeln!(out)
+    let dumps: Vec<Dump<'_>> = processes.iter().map(Dump::of).collect();
+    stdout::write(|out| {
+        if !options.json {
+            for (number, dump) in dumps.iter().enumerate() {
+                if number > 0 {
+                    writeln!(out)?;
+                }
+                dump.write_text(out)?;
+            }
+            return Ok(());
         }
-        false => dump.write_text(out),
+        match &dumps[..] {
+            [dump] if !options.subprocesses => serde_json::to_writer_pretty(&mut *out, dump)?,
+            dumps => serde_json::to_writer_pretty(&mut *out, dumps)?,
+        }
+        writeln!(out)
     })
+}
+
+/// A process and its descendants, as far as they are Pythons. Of those that cannot be read a warning tells, unless there is
+/// no other.
+///
+/// # Errors
+///
+/// Where none can be read: what stands in the way of the process itself, or of the first of those that may be a Python.
+fn tree(root: u32) -> Result<Vec<Stacks>, Failure> {
+    let mut processes = Vec::new();
+    let mut unread: Vec<AttachError> = Vec::new();
+    let mut not_python = None;
+    match Target::attach(root).and_then(Stacks::read) {
+        Ok(stacks) => processes.push(stacks),
+        Err(error @ AttachError::NotPython { .. }) => not_python = Some(error),
+        Err(
+            error @ (AttachError::NotFound { .. }
+            | AttachError::Ended { .. }
+            | AttachError::Zombie { .. }),
+        ) => return Err(error.into()),
+        Err(error) => unread.push(error),
+    }
+    for pid in descendants(root) {
+        match Target::attach_descendant(pid).and_then(Stacks::read) {
+            Ok(stacks) => processes.push(stacks),
+            Err(
+                AttachError::NotPython { .. }
+                | AttachError::NotFound { .. }
+                | AttachError::Ended { .. }
+                | AttachError::Zombie { .. },
+            ) => {}
+            Err(error) => unread.push(error),
+        }
+    }
+    if processes.is_empty() {
+        let reason = unread.into_iter().next().or(not_python);
+        return Err(reason.unwrap_or(AttachError::Ended { pid: root }).into());
+    }
+    for error in unread {
+        Notes::new(false).warning(&error.to_string());
+    }
+    Ok(processes)
+}
+
+/// A process that was read.
+struct Stacks {
+    target: Target,
+    threads: Vec<ThreadStack>,
+    source: SourceLines,
+}
+
+impl Stacks {
+    fn read(target: Target) -> Result<Stacks, AttachError> {
+        let pid = target.pid();
+        let mut threads = pystrobe_sampling::dump(&target)?;
+        threads.sort_by_key(|stack| order(stack, pid));
+        let source = SourceLines::read(
+            pid,
+            threads
+                .iter()
+                .flat_map(|stack| &stack.frames)
+                .map(|frame| (frame.function.file.as_str(), frame.line)),
+        );
+        Ok(Stacks {
+            target,
+            threads,
+            source,
+        })
+    }
 }
 
 /// The main interpreter first, in it the main thread, then by thread id.
@@ -61,7 +125,7 @@ fn order(stack: &ThreadStack, pid: u32) -> (u64, bool, u64) {
     )
 }
 
-/// What `--json` writes.
+/// What `--json` writes; a list of them with `--subprocesses`.
 #[derive(Debug, Serialize)]
 struct Dump<'a> {
     pid: u32,
@@ -174,7 +238,19 @@ impl<'a> DumpedFrame<'a> {
     }
 }
 
-impl Dump<'_> {
+impl<'a> Dump<'a> {
+    fn of(stacks: &'a Stacks) -> Self {
+        let threads = stacks.threads.iter();
+        Dump {
+            pid: stacks.target.pid(),
+            command: stacks.target.command(),
+            python: stacks.target.python(),
+            threads: threads
+                .map(|stack| DumpedThread::of(stack, &stacks.source))
+                .collect(),
+        }
+    }
+
     fn write_text(&self, out: &mut dyn Write) -> io::Result<()> {
         writeln!(out, "Process {}: {}", self.pid, escape(self.command))?;
         writeln!(out, "Python {}", escape(self.python))?;

@@ -159,6 +159,7 @@ mod tests {
             read("pystrobe dump --json 12"),
             Ok(Request::Dump(DumpOptions {
                 pid: 12,
+                subprocesses: false,
                 json: true
             }))
         );

@@ -131,6 +131,23 @@ pub(crate) fn wait_for_child(
     })
 }
 
+/// Looks at a descendant of a process that is looked at as well, and waits only until it is not in its parent's memory any
+/// more.
+///
+/// # Errors
+///
+/// What stands in the way. That it is no Python may be true of this moment only.
+pub(crate) fn attach_descendant(pid: u32) -> Result<Interpreter, AttachError> {
+    let began = Instant::now();
+    loop {
+        let interpreter = discover(pid)?;
+        if interpreter.legacy || forked::is_its_own(&interpreter, began.elapsed()) {
+            return Ok(interpreter);
+        }
+        thread::sleep(SHORTEST_PAUSE);
+    }
+}
+
 fn keep_looking(
     pid: u32,
     mut give_up: impl FnMut() -> bool,

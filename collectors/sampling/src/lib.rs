@@ -10,6 +10,7 @@ mod attach_error;
 mod code_identity;
 mod code_object;
 mod codes;
+mod descendants;
 mod dict;
 pub mod discovery;
 mod dump;
@@ -55,6 +56,7 @@ mod version;
 mod walk;
 
 pub use attach_error::{AttachError, Denial};
+pub use descendants::descendants;
 pub use dump::{StackFrame, ThreadStack, ThreadState, dump};
 pub use memory::ReadError;
 pub use recording::{Ending, LeftOut, Options, Recording, Stopper, record};

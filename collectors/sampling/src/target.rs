@@ -42,6 +42,16 @@ impl Target {
         discovery::wait_for(pid, give_up).map(Self::of)
     }
 
+    /// Finds the interpreter in a descendant of another process, which may still be in that one's memory, or be about to
+    /// execute another program: what it is now.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::attach`].
+    pub fn attach_descendant(pid: u32) -> Result<Self, AttachError> {
+        discovery::attach_descendant(pid).map(Self::of)
+    }
+
     /// A process that is to be recorded with its descendants ([`Options::subprocesses`](crate::Options)),
     /// whatever it executes itself.
     #[must_use]
