@@ -14,7 +14,7 @@
 //! | 9 | an output could not be opened or written |
 //! | 10 | the input of `convert` cannot be read, or does not hold what the output needs |
 //! | 11 | the command of `--open-with` failed |
-//! | 12 | `top`: stdout is not a terminal that can be drawn on |
+//! | 12 | `top`: stdout is not a terminal that can be drawn on, or it has hung up |
 //! | 126, 127 | `run`: the program could not be started, was not found |
 //! | 128 + n | `run`: the program was killed by signal n |
 //!
@@ -45,7 +45,7 @@ pub(crate) const OUTPUT: u8 = 9;
 pub(crate) const BAD_INPUT: u8 = 10;
 /// The command of `--open-with` failed.
 pub(crate) const OPEN_WITH: u8 = 11;
-/// `top`: stdout is not a terminal that can be drawn on.
+/// `top`: stdout is not a terminal that can be drawn on, or it has hung up.
 pub(crate) const NO_TERMINAL: u8 = 12;
 /// `run`: the program was found and could not be started. As a shell has it.
 pub(crate) const NOT_EXECUTABLE: u8 = 126;
@@ -83,7 +83,10 @@ const TABLE: [(&str, &str); 15] = [
         "the input of `convert` cannot be read, or lacks what the output needs",
     ),
     ("11", "the command of --open-with failed"),
-    ("12", "top: stdout is not a terminal that can be drawn on"),
+    (
+        "12",
+        "top: there is no terminal to draw on, or it has hung up",
+    ),
     (
         "126, 127",
         "run: the program could not be started, was not found",

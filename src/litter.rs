@@ -37,11 +37,18 @@ impl Litter {
     /// Ends the process the way that `signal` does by default, without leaving a temporary file. Those that
     /// took their places meanwhile are no longer under these names.
     pub(crate) fn abort(&self, signal: i32) {
+        self.abort_by(|| {
+            // It fails only for signals that do not exist.
+            let _ = emulate_default_handler(signal);
+        });
+    }
+
+    /// The same in another way: `end` does it.
+    pub(crate) fn abort_by(&self, end: impl FnOnce()) {
         let paths = self.paths.lock().unwrap_or_else(PoisonError::into_inner);
         for path in &*paths {
             let _ = fs::remove_file(path);
         }
-        // It fails only for signals that do not exist.
-        let _ = emulate_default_handler(signal);
+        end();
     }
 }

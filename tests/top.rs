@@ -7,7 +7,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::support::process::PATIENCE;
-use crate::support::pystrobe::pystrobe;
+use crate::support::pystrobe::{PROGRAM, Pystrobe, pystrobe};
 use crate::support::target::Target;
 use crate::support::tmux::Tmux;
 use crate::support::{interpreters, machine, pstats, target_script};
@@ -224,6 +224,69 @@ fn signals_give_the_terminal_back() {
         assert_eq!(tmux.ended(), status);
     }
     assert!(target.is_running());
+}
+
+/// By the key and by the signal, more than once; the view comes back as it was.
+#[test]
+fn it_can_be_stopped_and_brought_back() {
+    let _turn = machine::shared();
+    let mut target = Target::launch(interpreters::newest(), "alternating.py", &[]);
+    let pid = target.pid().to_string();
+    let Some(tmux) = Tmux::start((80, 24), &[], &["top", &pid]) else {
+        return;
+    };
+    tmux.until("samples", has_samples);
+    tmux.press(&["c"]);
+    for by_key in [true, false, true] {
+        tmux.shows("by cumulative time");
+        match by_key {
+            true => tmux.press(&["C-z"]),
+            false => send(tmux.pid(), Signal::SIGTSTP),
+        }
+        tmux.stopped();
+        let screen = tmux.until("the view", |screen| {
+            has_samples(screen) && screen.contains("fibonacci")
+        });
+        assert!(tmux.is_alternate(), "{screen}");
+        assert!(target.is_running());
+    }
+    tmux.press(&["q"]);
+    assert_eq!(tmux.ended(), 0);
+}
+
+/// Starts pystrobe on a terminal that is not its session's, so that no signal tells of its end, and closes that after so many
+/// bytes were drawn; prints the status of pystrobe.
+const HANGING_UP: &str = "import fcntl, os, pty, struct, subprocess, sys, termios\n\
+    ours, its = pty.openpty()\n\
+    fcntl.ioctl(ours, termios.TIOCSWINSZ, struct.pack('HHHH', 24, 80, 0, 0))\n\
+    top = subprocess.Popen(sys.argv[2:], stdin=its, stdout=its, start_new_session=True)\n\
+    os.close(its)\n\
+    seen = b''\n\
+    while len(seen) < int(sys.argv[1]):\n\
+    \x20   new = os.read(ours, 100)\n\
+    \x20   seen += new\n\
+    \x20   if b'\\x1b[6n' in new: os.write(ours, b'\\x1b[1;1R')\n\
+    os.close(ours)\n\
+    print(top.wait())\n";
+
+#[test]
+fn a_terminal_that_hangs_up_at_once_is_the_end_too() {
+    let _turn = machine::shared();
+    let python = interpreters::newest();
+    let target = Target::launch(python, "alternating.py", &[]);
+    let pid = target.pid().to_string();
+    for bytes in [0, 1, 10, 20, 100, 1000] {
+        let mut command = python.command();
+        command
+            .args(["-c", HANGING_UP, &bytes.to_string(), PROGRAM, "top", &pid])
+            .env("TERM", "xterm");
+        let finished = Pystrobe::from(command).run().ok();
+        assert_eq!(finished.text().trim(), "12", "{bytes}: {finished:?}");
+        assert!(
+            finished.stderr.contains("top draws on a terminal"),
+            "{finished:?}"
+        );
+    }
 }
 
 #[test]

@@ -15,7 +15,8 @@ use std::time::{Duration, Instant};
 use pystrobe_profile::TreeIndex;
 use pystrobe_sampling::{Ending, Recording, Target};
 use ratatui::crossterm::event::{self, Event, KeyEventKind};
-use signal_hook::consts::signal::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
+use signal_hook::consts::signal::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGTSTP};
+use signal_hook::low_level::emulate_default_handler;
 
 use crate::args::{Subject, TopOptions};
 use crate::errors::Failure;
@@ -29,6 +30,7 @@ use crate::stderr::Notes;
 use crate::style::is_colorful;
 
 use branches::{Branch, branches};
+use keyboard::Keyboard;
 use load::{Load, Meter};
 use look::{Label, Look, Question, Row, rows};
 use recent::Recent;
@@ -39,6 +41,8 @@ use view::{Palette, Picture};
 mod branches;
 #[cfg(test)]
 mod example;
+mod job;
+mod keyboard;
 mod load;
 mod look;
 mod recent;
@@ -61,16 +65,18 @@ const MOST_OF_THE_TIME: u32 = 5;
 /// Where there is no terminal, the program cannot be started or sampled, or could not be read to its end.
 pub(crate) fn top(options: &TopOptions) -> Result<(), Failure> {
     Screen::check()?;
+    let keyboard = Keyboard::open()?;
     let notes = Notes::new(options.recording.quiet);
     let screen = Screen::default();
     let litter = Litter::default();
     let program = Arc::new(Program::default());
     handle_signals(&screen, &program, &litter)?;
+    handle_hanging_up(&keyboard, &screen, &program, &litter)?;
 
     let watched = target(&options.subject, &program).and_then(|target| {
         let mut watch = Watch::start(target, options, &program, &litter)?;
-        screen.open().map_err(terminal_failure)?;
-        let end_program = watch.run(&screen);
+        screen.open().map_err(|error| keyboard.failure(error))?;
+        let end_program = watch.run(&screen, &keyboard);
         screen.close();
         Ok((watch, end_program?))
     });
@@ -113,10 +119,19 @@ fn target(subject: &Subject, program: &Program) -> Result<Target, Failure> {
 }
 
 /// Any signal that ends us gives the terminal back first, and ends the program that we started too: nobody would see it
-/// any more. What the terminal sends has reached that program already.
+/// any more. What the terminal sends has reached that program already. One that stops us gives it back for as long.
 fn handle_signals(screen: &Screen, program: &Arc<Program>, litter: &Litter) -> Result<(), Failure> {
     let (screen, program, litter) = (screen.clone(), Arc::clone(program), litter.clone());
-    signals::watch(&[SIGINT, SIGTERM, SIGHUP, SIGQUIT], move |signal| {
+    let mut numbers = vec![SIGINT, SIGTERM, SIGHUP, SIGQUIT];
+    numbers.extend(signals::not_ignored(&[SIGTSTP]));
+    signals::watch(&numbers, move |signal| {
+        if signal.number == SIGTSTP {
+            if job::is_one() {
+                // It fails only for signals that do not exist.
+                screen.leave_for(|| drop(emulate_default_handler(SIGTSTP)));
+            }
+            return;
+        }
         screen.close_and(|| {
             if !signal.from_terminal {
                 program.signal(signal.number);
@@ -130,11 +145,27 @@ fn handle_signals(screen: &Screen, program: &Arc<Program>, litter: &Litter) -> R
     })
 }
 
-fn terminal_failure(source: std::io::Error) -> Failure {
-    Failure::System {
-        doing: "cannot use the terminal",
+/// Where the terminal is gone we end as well, whatever the main thread is stuck in.
+fn handle_hanging_up(
+    keyboard: &Keyboard,
+    screen: &Screen,
+    program: &Arc<Program>,
+    litter: &Litter,
+) -> Result<(), Failure> {
+    let (screen, program, litter) = (screen.clone(), Arc::clone(program), litter.clone());
+    let end = move |failure: Failure| {
+        screen.close_and(|| {
+            program.signal(SIGTERM);
+            litter.abort_by(|| {
+                failure.report();
+                std::process::exit(i32::from(failure.exit_code()));
+            });
+        });
+    };
+    keyboard.when_gone(end).map_err(|source| Failure::System {
+        doing: "cannot watch the terminal",
         source,
-    }
+    })
 }
 
 /// A recording that is being watched.
@@ -193,7 +224,8 @@ impl<'a> Watch<'a> {
     }
 
     /// Until the user quits; tells whether the program shall end too.
-    fn run(&mut self, screen: &Screen) -> Result<bool, Failure> {
+    fn run(&mut self, screen: &Screen, keyboard: &Keyboard) -> Result<bool, Failure> {
+        let failed = |error| keyboard.failure(error);
         let mut next_look = Instant::now();
         let mut shown = Table::default();
         let mut stale = true;
@@ -208,7 +240,7 @@ impl<'a> Watch<'a> {
                 shown = self.table();
                 let is_there = screen
                     .draw(|frame| self.draw(frame, &shown))
-                    .map_err(terminal_failure)?;
+                    .map_err(failed)?;
                 if !is_there {
                     return Ok(true);
                 }
@@ -218,10 +250,10 @@ impl<'a> Watch<'a> {
                 stale = false;
             }
             // All keys that are waiting, before anything is drawn for them.
-            Screen::wait_for_keys(KEYS_FOR).map_err(terminal_failure)?;
-            while event::poll(Duration::ZERO).map_err(terminal_failure)? {
+            keyboard.wait(KEYS_FOR).map_err(failed)?;
+            while event::poll(Duration::ZERO).map_err(failed)? {
                 stale = true;
-                let Event::Key(key) = event::read().map_err(terminal_failure)? else {
+                let Event::Key(key) = event::read().map_err(failed)? else {
                     continue;
                 };
                 if key.kind == KeyEventKind::Release {
@@ -237,6 +269,13 @@ impl<'a> Watch<'a> {
                 match self.state.press(key, &scene) {
                     None => {}
                     Some(Action::Quit { end_program }) => return Ok(end_program),
+                    Some(Action::Suspend) if job::is_one() => {
+                        job::stop().map_err(failed)?;
+                    }
+                    Some(Action::Suspend) => {
+                        let why = "there is no shell that could bring this back";
+                        self.state.message = Some(String::from(why));
+                    }
                     Some(Action::Reset) => {
                         self.collected.begin_anew();
                         self.recent = Recent::default();

@@ -1,17 +1,14 @@
 //! The terminal, and that it is given back however we end.
 //!
-//! Three may want to give it back: the main thread when it is done, a panic on any thread, and the thread that handles
-//! signals, which must not depend on the main thread: crossterm 0.29 spins forever in `poll` when the terminal has
-//! hung up (`event/source/unix/mio.rs`: a read of no bytes and an error other than EAGAIN are tried again).
+//! Several may want to give it back: the main thread when it is done, a panic on any thread, the thread that handles
+//! signals, and the one that waits for the terminal to hang up (`keyboard`). The last two must not depend on the main
+//! thread, which may be stuck in crossterm by then.
 
 use std::io::{self, IsTerminal, Stdout, Write};
-use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
 
-use nix::errno::Errno;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use ratatui::backend::CrosstermBackend;
 use ratatui::crossterm::cursor::Show;
 use ratatui::crossterm::execute;
@@ -56,31 +53,6 @@ impl Screen {
             return Err(Failure::NoTerminal("this one is dumb (TERM=dumb)"));
         }
         Ok(())
-    }
-
-    /// Waits for a key, and notices that there will be none any more. A terminal that is not ours to be told of by SIGHUP
-    /// (its session's leader has ended, or never had one) says so only here.
-    ///
-    /// # Errors
-    ///
-    /// When it has hung up.
-    pub(super) fn wait_for_keys(patience: Duration) -> io::Result<()> {
-        let stdin = io::stdin();
-        if !stdin.is_terminal() {
-            return Ok(());
-        }
-        let mut watched = [PollFd::new(stdin.as_fd(), PollFlags::POLLIN)];
-        let patience = PollTimeout::try_from(patience).unwrap_or(PollTimeout::MAX);
-        match poll(&mut watched, patience) {
-            // The size of the window has changed.
-            Ok(_) | Err(Errno::EINTR) => {}
-            Err(error) => return Err(error.into()),
-        }
-        let gone = PollFlags::POLLHUP | PollFlags::POLLERR;
-        match watched[0].revents() {
-            Some(events) if events.intersects(gone) => Err(io::Error::other("it has hung up")),
-            _ => Ok(()),
-        }
     }
 
     /// Takes the terminal.
@@ -147,6 +119,21 @@ impl Screen {
                     return end();
                 }
             }
+        }
+    }
+
+    /// Gives the terminal back, does `stop`, which returns when the terminal may be taken again, and takes it.
+    pub(super) fn leave_for(&self, stop: impl FnOnce()) {
+        let mut state = self.lock();
+        give_back(&self.taken);
+        stop();
+        if let State::Open(terminal) = &mut *state {
+            self.taken.store(true, Ordering::SeqCst);
+            // What fails now fails again in the next drawing, which says so.
+            let _ = enable_raw_mode()
+                .and_then(|()| execute!(io::stdout(), EnterAlternateScreen))
+                .and_then(|()| terminal.hide_cursor())
+                .and_then(|()| terminal.clear());
         }
     }
 

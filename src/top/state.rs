@@ -59,6 +59,7 @@ pub(super) enum Mode {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Action {
     Quit { end_program: bool },
+    Suspend,
     Reset,
     Save { name: String, replace: bool },
 }
@@ -110,9 +111,10 @@ impl State {
     pub(super) fn press(&mut self, key: KeyEvent, scene: &Scene<'_>) -> Option<Action> {
         self.message = None;
         if key.modifiers.contains(KeyModifiers::CONTROL) {
-            // In raw mode Ctrl-C is a key like any other.
+            // In raw mode Ctrl-C and Ctrl-Z are keys like any other.
             return match key.code {
                 KeyCode::Char('c') => self.quit(scene),
+                KeyCode::Char('z') => Some(Action::Suspend),
                 _ => None,
             };
         }
@@ -427,6 +429,9 @@ mod tests {
         assert_eq!(press_all(&mut state, &typed("q"), &scene(&rows)), leave);
         let ctrl_c = KeyEvent::new(KeyCode::Char('c'), KeyModifiers::CONTROL);
         assert_eq!(state.press(ctrl_c, &scene(&rows)), leave);
+        let ctrl_z = KeyEvent::new(KeyCode::Char('z'), KeyModifiers::CONTROL);
+        let stop = Some(Action::Suspend);
+        assert_eq!(state.press(ctrl_z, &scene(&rows)), stop);
         let ours = Scene {
             program_runs: true,
             ..scene(&rows)

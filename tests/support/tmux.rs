@@ -8,12 +8,23 @@ use super::process::PATIENCE;
 use super::pystrobe::PROGRAM;
 use super::skip;
 
-/// Writes down what the terminal's settings and pystrobe's process id and status are. Ends when the window is closed.
+/// Writes down what the terminal's settings and pystrobe's process id and status are. When pystrobe is stopped, Enter brings
+/// it back. Ends when the window is closed. (A shell with jobs takes a job's end by SIGINT for its own, unless it has a trap.)
 const SESSION: &str = r#"
 echo the screen before
 stty -g >before
+set -m
+trap : INT
 sh -c 'echo $$ >pid.new; mv pid.new pid; exec "$@"' sh "$@"
-echo $? >status
+status=$?
+while [ $status = 147 ] || [ $status = 148 ]; do
+  echo the screen between
+  stty -g >between.new; mv between.new between
+  read -r _
+  fg
+  status=$?
+done
+echo $status >status
 stty -g >after
 echo the screen after
 exec cat
@@ -128,6 +139,16 @@ impl Tmux {
         assert!(!self.is_alternate());
         assert_eq!(self.file("before"), self.file("after"), "stty -g");
         self.file("status").trim().parse().unwrap()
+    }
+
+    /// Waits until pystrobe was stopped and holds it to having left the terminal as it was; then brings it back.
+    pub(crate) fn stopped(&self) {
+        assert_eq!(self.file("before"), self.file("between"), "stty -g");
+        let screen = self.shows("the screen between");
+        assert!(screen.contains("the screen before"), "{screen}");
+        assert!(!self.is_alternate());
+        std::fs::remove_file(self.folder.path().join("between")).unwrap();
+        self.press(&["Enter"]);
     }
 
     /// Closes the window, as one does who has lost interest.

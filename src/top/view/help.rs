@@ -6,7 +6,7 @@ use ratatui::layout::Rect;
 use super::{Palette, put};
 
 /// Every key.
-pub(super) const KEYS: [(&str, &str); 15] = [
+pub(super) const KEYS: [(&str, &str); 16] = [
     ("up down k j", "select a function; PgUp PgDn Home End too"),
     ("o", "sort by own time"),
     ("c", "sort by cumulative time"),
@@ -22,6 +22,7 @@ pub(super) const KEYS: [(&str, &str); 15] = [
     ("Esc", "clear the filter; close the call tree"),
     ("?", "this help"),
     ("q Ctrl-C", "quit"),
+    ("Ctrl-Z", "stop; `fg` in the shell brings it back"),
 ];
 
 /// Draws the list.
