@@ -337,6 +337,122 @@ fn ask(socket: &Path) -> Option<(u32, f64)> {
     serde_json::from_str(body).ok()
 }
 
+/// A daemon's parent ends before anybody sees either; where it lies in memory tells whose it is.
+#[test]
+fn finds_daemons() {
+    let _turn = machine::alone();
+    on_versions(|python| {
+        let folder = tempfile::tempdir().unwrap();
+        let outputs = ["-o", "each-{pid}.pstats"];
+        let finished = run(python, folder.path(), &outputs, "daemons.py", &[]);
+        let daemons: Vec<u32> = serde_json::from_slice(&finished.stdout).unwrap();
+        assert_eq!(daemons.len(), 6);
+        let each = each(python, folder.path());
+        for pid in daemons {
+            let stats = each
+                .get(&pid)
+                .unwrap_or_else(|| panic!("{pid} was missed: {finished:?}"));
+            let seen = on_stack(stats, "daemons.py", "daemon_work");
+            assert!(seen > 0.03, "{pid}: {seen} s");
+        }
+    });
+}
+
+/// What stands still until it executes something else was only on its way there.
+#[test]
+fn a_copy_that_is_late_is_no_process() {
+    let _turn = machine::shared();
+    on_versions(|python| {
+        let folder = tempfile::tempdir().unwrap();
+        let finished = run(python, folder.path(), &["-o", "all.pstats"], "late.py", &[]);
+        let line = finished.summary().line;
+        assert!(!line.ends_with(" processes"), "{line}");
+    });
+}
+
+/// How many samplers a pystrobe has: each is a thread.
+fn samplers(pystrobe: u32) -> usize {
+    let threads = std::fs::read_dir(format!("/proc/{pystrobe}/task")).unwrap();
+    let name = |thread: std::io::Result<std::fs::DirEntry>| {
+        std::fs::read_to_string(thread.unwrap().path().join("comm")).unwrap_or_default()
+    };
+    threads.map(name).filter(|name| name == "sampler\n").count()
+}
+
+/// There is room for 256 at once; the others get theirs when some of those end.
+#[test]
+fn more_than_there_is_room_for_take_turns() {
+    let _turn = machine::alone();
+    let python = interpreters::newest();
+    let mut target = Target::launch(python, "many.py", &["300"]);
+    let folder = tempfile::tempdir().unwrap();
+    let pid = target.pid().to_string();
+    let mut session = pystrobe(["attach", "--subprocesses", &pid, "-r", "10hz"])
+        .args(["-o", "all.pstats"])
+        .dir(folder.path())
+        .start();
+    let pystrobe = session.running.pid();
+    let until = |count: usize| {
+        let began = Instant::now();
+        while samplers(pystrobe) != count {
+            assert!(
+                began.elapsed() < PATIENCE,
+                "{} samplers",
+                samplers(pystrobe)
+            );
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    };
+    until(256);
+    target.signal(Signal::SIGUSR1);
+    until(201);
+    // That the last of them are found and seen takes an interval or two, and on a busy machine a while.
+    std::thread::sleep(Duration::from_secs(2));
+    session.running.signal(Signal::SIGINT);
+    let finished = session.finish().ok();
+    target.stop();
+    let line = finished.summary().line;
+    assert!(line.ends_with(", in 301 processes"), "{finished:?}");
+    assert!(!finished.stderr.contains("too many"), "{finished:?}");
+}
+
+/// All Pythons of a tree, each under its own heading, and nothing else.
+#[test]
+fn dumps_a_tree() {
+    let _turn = machine::shared();
+    on_versions(|python| {
+        let target = Target::launch(python, "family.py", &[]);
+        let root = target.pid();
+        let number = |value: &serde_json::Value| u32::try_from(value.as_u64().unwrap()).unwrap();
+        let children = target.news["pids"].as_array().unwrap().iter().map(number);
+        let expected: BTreeSet<u32> = children.chain([root]).collect();
+        assert_eq!(expected.len(), 4);
+        let sleep = number(&target.news["sleep"]).to_string();
+        let dump = |words: &[&str]| pystrobe(["dump", "--subprocesses"]).args(words).run();
+
+        let text = dump(&[&root.to_string()]).ok().text();
+        for pid in &expected {
+            assert!(text.contains(&format!("Process {pid}: ")), "{text}");
+        }
+        assert!(text.starts_with(&format!("Process {root}: ")), "{text}");
+        assert_eq!(text.matches("\nPython ").count(), 4, "{text}");
+        assert_eq!(text.matches("Process ").count(), 4, "{text}");
+
+        let json = dump(&["--json", &root.to_string()]).ok().text();
+        let dumped: Vec<serde_json::Value> = serde_json::from_str(&json).unwrap();
+        let found: BTreeSet<u32> = dumped.iter().map(|one| number(&one["pid"])).collect();
+        assert_eq!(found, expected);
+        for one in &dumped {
+            let frames = one["threads"][0]["frames"].as_array().unwrap();
+            let works = frames.iter().any(|frame| frame["function"] == "child_work");
+            assert_eq!(works, number(&one["pid"]) != root, "{one}");
+        }
+
+        dump(&[&sleep]).failed(4, &["sleep", "not Python"]);
+        target.stop();
+    });
+}
+
 /// The duration ends all samplers, and none of the processes.
 #[test]
 fn ends_after_the_duration() {

@@ -21,6 +21,7 @@ mod forked;
 #[doc(hidden)]
 pub mod fuzzing;
 mod interpreter_lock;
+mod kinship;
 mod known;
 pub mod layout;
 mod legacy;

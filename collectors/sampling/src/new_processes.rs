@@ -14,8 +14,9 @@ use crate::process;
 
 /// More new ids than this, and to list all processes is quicker.
 const MOST_IDS: u32 = 1000;
-/// How often an id is looked at that was given out and is not there: it is taken before the process is shown.
-const LOOKS: u32 = 5;
+/// For how many looks an id is waited for that was given out and is not there: it is taken before the process is shown, and
+/// on a busy machine whoever starts one may lose his turn in between. It is looked at less and less often.
+const LOOKS: u32 = 128;
 /// Between two lists of all processes, for what came without an id of its own turn (`set_tid` of `clone3`), or
 /// was not there when it was looked at.
 const LIST_EVERY: Duration = Duration::from_secs(2);
@@ -36,7 +37,7 @@ pub(crate) struct Born {
 pub(crate) struct NewProcesses {
     load: Option<File>,
     last: Option<u32>,
-    /// Ids that were given out and are not there, with the looks that are left.
+    /// Ids that were given out and are not there, with the number of looks since.
     awaited: Vec<(u32, u32)>,
     next_list: Instant,
 }
@@ -63,21 +64,27 @@ impl NewProcesses {
                 before + 1..last + 1
             }
             // The ids have begun again, or too many were given out.
-            (Some(_), Some(_)) => return self.list(),
+            (Some(_), Some(_)) => {
+                self.next_list = Instant::now();
+                0..0
+            }
             _ => 0..0,
         };
-        if Instant::now() >= self.next_list {
-            return self.list();
-        }
         let mut looks: Vec<(u32, u32)> = std::mem::take(&mut self.awaited);
-        looks.extend(fresh.map(|id| (id, LOOKS)));
+        looks.extend(fresh.map(|id| (id, 0)));
         let mut born = Vec::new();
-        for (id, left) in looks {
-            match process::parent_of_process(id) {
+        for (id, age) in looks {
+            let look = age == 0 || age.is_power_of_two();
+            match look.then(|| process::parent_of_process(id)).flatten() {
                 Some(parent) => born.push(Born { pid: id, parent }),
-                None if left > 1 => self.awaited.push((id, left - 1)),
+                None if age < LOOKS => self.awaited.push((id, age + 1)),
                 None => {}
             }
+        }
+        if Instant::now() >= self.next_list {
+            born.extend(self.list());
+            born.sort_unstable_by_key(|one| one.pid);
+            born.dedup_by_key(|one| one.pid);
         }
         born
     }

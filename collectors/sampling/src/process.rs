@@ -73,11 +73,36 @@ pub(crate) fn is_ending(pid: u32) -> bool {
 
 /// A number in `/proc/PID/stat`, counted from 1 as in proc(5), behind the name.
 fn stat_field(pid: u32, number: usize) -> Option<u64> {
+    stat_fields(pid, [number]).map(|[field]| field)
+}
+
+fn stat_fields<const N: usize>(pid: u32, numbers: [usize; N]) -> Option<[u64; N]> {
     let stat = read(&format!("/proc/{pid}/stat"), STATUS_LIMIT).ok()?;
     // The name is the second field, and may hold spaces.
     let behind_name = stat.get(name_end(&stat)? + 1..)?;
-    let mut fields = std::str::from_utf8(behind_name).ok()?.split_whitespace();
-    fields.nth(number.checked_sub(3)?)?.parse().ok()
+    let fields = std::str::from_utf8(behind_name).ok()?.split_whitespace();
+    let fields: Vec<&str> = fields.collect();
+    let mut found = [0; N];
+    for (value, number) in found.iter_mut().zip(numbers) {
+        *value = fields.get(number.checked_sub(3)?)?.parse().ok()?;
+    }
+    Some(found)
+}
+
+/// Where the program, the heap, the stack and the arguments of a process start, which the kernel chose by chance when it was
+/// executed, and which a fork copies. `None` where that was not left to chance, or may not be known.
+pub(crate) fn random_addresses(pid: u32) -> Option<[u64; 4]> {
+    /// `include/uapi/linux/personality.h`.
+    const ADDR_NO_RANDOMIZE: u64 = 0x4_0000;
+    // With 1 the heap is where it always is.
+    let is_random = read("/proc/sys/kernel/randomize_va_space", STATUS_LIMIT).ok()?;
+    let addresses = stat_fields(pid, [26, 47, 28, 48])?;
+    let personality = read(&format!("/proc/{pid}/personality"), STATUS_LIMIT).ok()?;
+    let personality = std::str::from_utf8(&personality).ok()?.trim().to_owned();
+    let chosen = u64::from_str_radix(&personality, 16).ok()? & ADDR_NO_RANDOMIZE == 0;
+    // Whoever may not know is told 0 or 1.
+    let told = addresses.iter().all(|address| *address > 1);
+    (is_random.trim_ascii() == b"2" && chosen && told).then_some(addresses)
 }
 
 /// The parent of a process that has not ended. `None` also for the id of a thread, which `/proc` knows as well.
@@ -268,6 +293,8 @@ mod tests {
         let (own, its) = (start_time(std::process::id()), start_time(pid));
         assert!(own.is_some() && own <= its, "{own:?} {its:?}");
         assert!(!is_ending(pid));
+        let own = random_addresses(std::process::id());
+        assert!(own.is_none() || own != random_addresses(pid), "{own:?}");
 
         child.kill().unwrap();
         // The pipe closes when the process ends, a moment before it is a zombie.

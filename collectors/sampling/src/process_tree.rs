@@ -17,6 +17,7 @@ use pystrobe_profile::Batch;
 
 use crate::attach_error::AttachError;
 use crate::discovery::{self, Interpreter};
+use crate::kinship::Kinship;
 use crate::memory::ReadError;
 use crate::new_processes::{Born, NewProcesses};
 use crate::process::{self, ExecWatch};
@@ -49,6 +50,7 @@ pub(crate) struct ProcessTree {
     /// Where the root is a Python already.
     known: Option<Interpreter>,
     sources: u32,
+    kinship: Kinship,
 }
 
 /// A process of the tree.
@@ -64,6 +66,8 @@ enum State {
     Attended(JoinHandle<Attended>),
     /// It is no Python, unless it executes one.
     Other(ExecWatch),
+    /// There are too many; it is attended to when others have ended.
+    Waits,
     /// It is left alone; its children may not be.
     LeftOut,
 }
@@ -96,6 +100,7 @@ impl ProcessTree {
             members: HashMap::new(),
             known: target.interpreter,
             sources: OWN_SOURCE,
+            kinship: Kinship::default(),
         }
     }
 
@@ -138,9 +143,21 @@ impl ProcessTree {
     /// Takes in those whose parents are in the tree.
     fn adopt(&mut self, mut born: Vec<Born>) {
         born.retain(|one| one.pid != std::process::id() && !self.knows(one.pid));
-        // A parent is mostly found before its children, but not where the ids have begun again.
+        self.adopt_children(&mut born);
+        let orphans = self
+            .kinship
+            .descend(born.iter().map(|one| one.pid), self.members.keys());
+        for pid in orphans {
+            self.add(pid, None);
+        }
+        self.adopt_children(&mut born);
+    }
+
+    /// A parent is mostly found before its children, but not where the ids have begun again.
+    fn adopt_children(&mut self, born: &mut Vec<Born>) {
         loop {
             let before = born.len();
+            born.retain(|one| !self.knows(one.pid));
             born.retain(|one| {
                 if !self.knows(one.parent) {
                     return true;
@@ -195,8 +212,7 @@ impl ProcessTree {
     ) -> State {
         let attended = |member: &&Member| matches!(member.state, State::Attended(_));
         if self.members.values().filter(attended).count() >= MOST_AT_ONCE {
-            self.left_out.too_many.fetch_add(1, Ordering::Relaxed);
-            return State::LeftOut;
+            return State::Waits;
         }
         self.sources += 1;
         let attendant = Attendant {
@@ -244,14 +260,18 @@ impl ProcessTree {
                     }
                 },
                 State::Other(watch) if watch.replaced() => self.attend(pid, None, found),
+                State::Waits => self.attend(pid, None, found),
                 state => state,
             };
             let lasts = match member.state {
                 State::Attended(_) | State::Other(_) => true,
-                State::LeftOut => {
+                State::Waits | State::LeftOut => {
                     process::is_alive(pid) && process::start_time(pid) == Some(member.start_time)
                 }
             };
+            if !lasts && matches!(member.state, State::Waits) {
+                self.left_out.too_many.fetch_add(1, Ordering::Relaxed);
+            }
             if lasts {
                 self.members.insert(pid, member);
             } else if pid == self.root {
@@ -279,6 +299,10 @@ impl ProcessTree {
             .into_values()
             .filter_map(|member| match member.state {
                 State::Attended(thread) => Some(thread),
+                State::Waits => {
+                    self.left_out.too_many.fetch_add(1, Ordering::Relaxed);
+                    None
+                }
                 State::Other(_) | State::LeftOut => None,
             });
         let threads: Vec<_> = threads.inspect(|thread| thread.thread().unpark()).collect();

@@ -3,6 +3,7 @@
 //! It never waits for whoever takes its batches: a batch for which there is no room stays here and goes
 //! out with the next one. It ends by dropping its side of the channel.
 
+use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -11,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 use py_spy::config::LineNo;
-use pystrobe_profile::{Batch, Counters, Process};
+use pystrobe_profile::{Batch, Counters, NodeId, Process};
 
 use crate::attach_error::AttachError;
 use crate::discovery::{self, Interpreter};
@@ -33,6 +34,11 @@ use crate::tasks::{AsyncStacks, TaskSearch};
 const WAITING_BATCHES: usize = 64;
 /// How often a batch goes out.
 const BATCH_EVERY: Duration = Duration::from_millis(50);
+/// How long a process of a tree that has done nothing but stand in one place is taken for a copy that may be about to execute
+/// another program. Mostly that takes a millisecond, but on a busy machine it may have to wait for its turn.
+const STANDS_STILL: Duration = Duration::from_secs(1);
+/// Samples elsewhere that make no difference to that.
+const PASSING: u64 = 2;
 /// How often the process is asked whether it executes another program by now.
 const EXEC_CHECK_EVERY: Duration = Duration::from_millis(50);
 /// How long a process that has executed another program may take to become a Python again.
@@ -265,9 +271,14 @@ impl News {
         }
     }
 
-    /// Makes the batch one of this source, where it is worth sending: a process that was never seen is none.
-    fn address(&mut self, batch: &mut Batch) -> bool {
+    /// Makes the batch one of this source, where it is worth sending: a process that was never seen is none, and what stands
+    /// still since its beginning is not one yet, unless this is the `last` that is seen of it.
+    fn address(&mut self, batch: &mut Batch, last: bool) -> bool {
         if self.void || (!self.sent && batch.observations.is_empty()) {
+            return false;
+        }
+        let is_young = batch.elapsed < nanoseconds(STANDS_STILL);
+        if !self.sent && !last && is_young && stands_still(batch) {
             return false;
         }
         self.sent = true;
@@ -276,6 +287,17 @@ impl News {
         batch.processes.extend(self.process.take());
         true
     }
+}
+
+/// Whether hardly anything was seen but one place. What runs in a copy right after a `fork` (`os.register_at_fork`) may
+/// have been seen too.
+fn stands_still(batch: &Batch) -> bool {
+    let mut samples: HashMap<NodeId, u64> = HashMap::new();
+    for seen in &batch.observations {
+        *samples.entry(seen.node).or_default() += seen.samples.wall;
+    }
+    let (all, most) = (samples.values().sum::<u64>(), samples.values().max());
+    most.is_none_or(|most| all - most <= PASSING)
 }
 
 /// Where samples come from.
@@ -467,7 +489,7 @@ impl Run {
         }
         self.count_untold_tasks();
         let mut batch = self.source.take_batch(last_sample);
-        if self.news.address(&mut batch) {
+        if self.news.address(&mut batch, true) {
             // This one may wait for room. That nobody is listening any more is no reason to complain.
             let _ = self.news.sender.send(batch);
         }
@@ -500,7 +522,7 @@ impl Run {
 
     fn send(&mut self, elapsed: Duration) {
         let mut batch = self.source.take_batch(elapsed);
-        if !self.news.address(&mut batch) {
+        if !self.news.address(&mut batch, false) {
             self.source.put_back(batch);
             return;
         }
