@@ -105,6 +105,51 @@ fn the_process_belongs_to_somebody_else() {
     }
 }
 
+/// Of a tree what can be read is dumped, and the rest is told.
+#[test]
+fn a_part_of_the_tree_belongs_to_somebody_else() {
+    let _turn = machine::alone();
+    let python = Path::new("/usr/bin/python3");
+    if !is_root() || !python.exists() {
+        return skip("becoming somebody else needs root, and a Python that anybody can execute");
+    }
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o777)).unwrap();
+    for name in ["alternating.py", "handshake.py"] {
+        std::fs::copy(target_script(name), folder.path().join(name)).unwrap();
+    }
+    let nobody = ["--reuid=65534", "--regid=65534", "--clear-groups"];
+    let starter = "import subprocess, sys\n\
+                   child = subprocess.Popen(sys.argv[1:])\n\
+                   try: child.wait()\n\
+                   finally: child.kill()\n";
+    let mut command = Command::new(python);
+    command
+        .args(["-c", starter, "setpriv"])
+        .args(nobody)
+        .arg(python)
+        .arg("-B")
+        .arg(folder.path().join("alternating.py"));
+    let target = Target::start(&mut command);
+    let programs = tempfile::tempdir().unwrap();
+    let dump = |pid: &str| {
+        as_somebody(programs.path(), &nobody)
+            .args(["dump", "--subprocesses", pid])
+            .run()
+    };
+    let pid = target.pid().to_string();
+    let finished = dump(&pid).ok();
+    let text = finished.text();
+    assert!(text.contains("alternating.py"), "{text}");
+    assert_eq!(text.matches("Process ").count(), 1, "{text}");
+    let warning = format!("warning: process {pid} may not be read");
+    assert!(finished.stderr.contains(&warning), "{finished:?}");
+
+    let alone = Target::launch(interpreters::newest(), "alternating.py", &[]);
+    let pid = alone.pid().to_string();
+    dump(&pid).failed(5, &[&pid, "hint:", "sudo"]);
+}
+
 /// Root in a container is not allowed all that root is.
 #[test]
 fn root_lacks_the_capability() {
