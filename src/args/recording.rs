@@ -45,7 +45,7 @@ pub(super) struct RecordingArgs {
     /// Show asyncio tasks below those that await them, in place of the event loop; `all`: the waiting ones too
     ///
     /// While a thread runs a task, its stack is that of the task's coroutines, above those of the task that awaits it,
-    /// and so on up to one that nobody awaits; a frame <task NAME> stands below the coroutines of each. With `--async
+    /// and so on up to one that nobody awaits; a frame `<task NAME>` stands below the coroutines of each. With `--async
     /// all` every task that waits has the wall time as well, as a stack of its own: as many wait at once, the times
     /// then add up to more than has passed.
     ///
