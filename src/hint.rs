@@ -26,8 +26,7 @@ pub(crate) fn hint(failure: &Failure) -> Option<String> {
             String::from("leave out --async: it needs Python 3.14, which tells who awaits whom")
         }
         Failure::NotMeasured { clock, .. } => format!(
-            "leave out {}; beside wall time, pystrobe records time with the GIL held, of CPython 3.8 or \
-             later",
+            "leave out {}; recordings that pystrobe makes of CPython 3.8 or later mostly have every clock",
             option(*clock)
         ),
         Failure::NoSuchThread { seen, .. } => format!("these were seen: {}", names(seen)),

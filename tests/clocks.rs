@@ -20,6 +20,7 @@ fn samples() -> Vec<(Sample, Seen)> {
         wall,
         cpu,
         gil,
+        gil_wait: waiting / 5,
         exception: 0,
         waiting,
     };
@@ -59,6 +60,7 @@ fn save(path: &Path, all: bool) {
         let measured = Measured {
             cpu: true,
             gil: true,
+            gil_wait: true,
             exception: true,
             waiting: true,
         };
@@ -287,7 +289,7 @@ fn processor_time_and_exceptions_are_told() {
             folded::parse(&convert(here, &words).run().ok().text())
         };
         let [wall, cpu, active] = [on("wall"), on("cpu"), on("wall --no-idle")];
-        let exception = on("exception");
+        let [gil, gil_wait, exception] = [on("gil"), on("gil-wait"), on("exception")];
         let time = |stacks: &[folded::Stack], function: &str| -> f64 {
             let within = stacks.iter().filter(|stack| stack.has(function));
             within.map(|stack| stack.weight as f64).sum()
@@ -313,13 +315,22 @@ fn processor_time_and_exceptions_are_told() {
                 python.version
             );
         }
+        // Whoever runs Python and has not the GIL wants it.
+        for function in ["compute", "mend", "plain"] {
+            let [wall, held, wanted] =
+                [&wall, &gil, &gil_wait].map(|stacks| time(stacks, function));
+            assert!(
+                wanted > 0.1 * wall && (0.85..1.01).contains(&((held + wanted) / wall)),
+                "{:?} {function}: {wall}, {held}, {wanted}",
+                python.version
+            );
+        }
         // It waits for the GIL at its end, and else it is on a CPU or wants one.
-        let [wall_crunch, cpu_crunch, active_crunch] =
-            [&wall, &cpu, &active].map(|stacks| time(stacks, "crunch"));
+        let [all, on_cpu, busy, wanted] =
+            [&wall, &cpu, &active, &gil_wait].map(|stacks| time(stacks, "crunch"));
         assert!(
-            active_crunch > 0.5 * wall_crunch
-                && (0.98 * cpu_crunch..wall_crunch).contains(&active_crunch),
-            "{:?}: {wall_crunch}, {cpu_crunch}, {active_crunch}",
+            (0.98 * on_cpu..all).contains(&busy) && (0.8..1.05).contains(&((busy + wanted) / all)),
+            "{:?}: {all}, {on_cpu}, {busy}, {wanted}",
             python.version
         );
 

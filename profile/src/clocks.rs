@@ -19,17 +19,20 @@ pub enum Clock {
     Cpu,
     /// Time with the GIL held.
     Gil,
+    /// Time spent waiting for the GIL.
+    GilWait,
     /// Time in which an exception was being handled.
     Exception,
 }
 
 impl Clock {
     /// All clocks.
-    pub const ALL: [Clock; 5] = [
+    pub const ALL: [Clock; 6] = [
         Clock::Wall,
         Clock::Active,
         Clock::Cpu,
         Clock::Gil,
+        Clock::GilWait,
         Clock::Exception,
     ];
 
@@ -41,6 +44,7 @@ impl Clock {
             Clock::Active => "active",
             Clock::Cpu => "cpu",
             Clock::Gil => "gil",
+            Clock::GilWait => "gil-wait",
             Clock::Exception => "exception",
         }
     }
@@ -62,6 +66,8 @@ pub struct Clocks {
     pub cpu: u64,
     /// Nanoseconds with the GIL held. Samples: those with any.
     pub gil: u64,
+    /// Nanoseconds of waiting for the GIL. Samples: those with any.
+    pub gil_wait: u64,
     /// Nanoseconds in which an exception was being handled. Samples: those with any.
     pub exception: u64,
     /// Nanoseconds of waiting: neither on a CPU nor wanting one, but blocked in a system call, by a
@@ -77,6 +83,7 @@ impl Clocks {
             wall,
             cpu: 0,
             gil: 0,
+            gil_wait: 0,
             exception: 0,
             waiting: 0,
         }
@@ -90,6 +97,7 @@ impl Clocks {
             Clock::Active => self.wall.saturating_sub(self.waiting),
             Clock::Cpu => self.cpu,
             Clock::Gil => self.gil,
+            Clock::GilWait => self.gil_wait,
             Clock::Exception => self.exception,
         }
     }
@@ -101,6 +109,7 @@ impl Clocks {
             wall: self.wall.checked_add(other.wall)?,
             cpu: self.cpu.checked_add(other.cpu)?,
             gil: self.gil.checked_add(other.gil)?,
+            gil_wait: self.gil_wait.checked_add(other.gil_wait)?,
             exception: self.exception.checked_add(other.exception)?,
             waiting: self.waiting.checked_add(other.waiting)?,
         })
@@ -112,6 +121,7 @@ impl AddAssign for Clocks {
         self.wall += other.wall;
         self.cpu += other.cpu;
         self.gil += other.gil;
+        self.gil_wait += other.gil_wait;
         self.exception += other.exception;
         self.waiting += other.waiting;
     }
@@ -161,6 +171,8 @@ pub struct Measured {
     pub cpu: bool,
     /// [`Clocks::gil`].
     pub gil: bool,
+    /// [`Clocks::gil_wait`].
+    pub gil_wait: bool,
     /// [`Clocks::exception`].
     pub exception: bool,
     /// [`Clocks::waiting`].
@@ -176,6 +188,7 @@ impl Measured {
             Clock::Active => self.waiting,
             Clock::Cpu => self.cpu,
             Clock::Gil => self.gil,
+            Clock::GilWait => self.gil_wait,
             Clock::Exception => self.exception,
         }
     }

@@ -138,6 +138,7 @@ mod tests {
             ("--idle --no-idle", Clock::Active),
             ("--mode cpu", Clock::Cpu),
             ("--mode gil", Clock::Gil),
+            ("--mode gil-wait", Clock::GilWait),
             ("--mode exception", Clock::Exception),
         ] {
             assert_eq!(clock(typed), Ok(Some(expected)), "{typed}");

@@ -81,6 +81,8 @@ enum Mode {
     Cpu,
     /// Time with the GIL held
     Gil,
+    /// Time spent waiting for the GIL
+    GilWait,
     /// Time in which an exception was being handled
     Exception,
 }
@@ -196,6 +198,7 @@ fn clock(mode: Option<Mode>, idle: bool, no_idle: bool) -> Result<Option<Clock>,
         }
         Some(Mode::Cpu) => Clock::Cpu,
         Some(Mode::Gil) => Clock::Gil,
+        Some(Mode::GilWait) => Clock::GilWait,
         Some(Mode::Exception) => Clock::Exception,
     };
     Ok(Some(clock))

@@ -27,6 +27,8 @@ pub(crate) enum Gil {
 /// What is known of an interpreter at the moment of a sample.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct InterpreterMoment {
+    /// Where the lock is.
+    pub(crate) lock: Option<u64>,
     pub(crate) gil: Gil,
     /// Whether garbage is being collected, by whoever holds the GIL. Never on 3.8, which does not tell by interpreter.
     pub(crate) collects: bool,
@@ -63,8 +65,8 @@ impl Locks {
         (interpreter, id): (u64, u64),
         gc: bool,
     ) -> Result<InterpreterMoment, ReadError> {
-        let lock = tolerated(self.place(memory, snapshot, layout, (interpreter, id)))?;
-        let gil = match lock.flatten() {
+        let lock = tolerated(self.place(memory, snapshot, layout, (interpreter, id)))?.flatten();
+        let gil = match lock {
             Some(lock) => tolerated(holder(memory, snapshot, layout, lock))?,
             None => None,
         };
@@ -77,6 +79,7 @@ impl Locks {
             None => None,
         };
         Ok(InterpreterMoment {
+            lock,
             gil: gil.unwrap_or(Gil::Unknown),
             collects: collects.unwrap_or(false),
         })

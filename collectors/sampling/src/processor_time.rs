@@ -9,8 +9,15 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use nix::libc::SYS_futex;
+
+use crate::maps::{self, MappedImage};
 use crate::process;
 use crate::time_window::Spent;
+
+/// Bytes of `struct _gil_runtime_state` (`Include/internal/pycore_gil.h`), or a little more: the futexes that a thread waits on for the
+/// GIL are in its condition variables and mutexes.
+const LOCK_BYTES: u64 = 256;
 
 /// Accounts that stay open, in all recordings together. Looking at one that is not open takes five times as long; but a process
 /// may often have no more than 1024 files.
@@ -20,6 +27,14 @@ static OPEN: AtomicUsize = AtomicUsize::new(0);
 /// Whether the kernel keeps accounts (`CONFIG_SCHED_INFO`) and shows that of a process.
 pub(crate) fn is_accounted(pid: u32) -> bool {
     read(&Account::path(pid, pid), None).is_some()
+}
+
+/// Whether it can be told which threads of a process wait for a lock: the kernel shows their system calls, and the C library is glibc.
+pub(crate) fn tells_waits(pid: u32) -> bool {
+    let maps = std::fs::read(format!("/proc/{pid}/maps")).unwrap_or_default();
+    let is_glibc = |image: &MappedImage| image.is_called("libc.so.6") || image.is_called("libc-2.");
+    maps::images(&maps).iter().any(is_glibc)
+        && read_text(&call_path(pid, pid), None, &mut [0; 256]).is_some()
 }
 
 /// The kernel's accounts of the threads of a process.
@@ -84,6 +99,8 @@ pub(crate) struct Account {
     thread: u32,
     path: String,
     file: Option<OpenFile>,
+    /// What system call it is in, once that was asked.
+    call: Option<OpenFile>,
     last: Spent,
 }
 
@@ -101,6 +118,7 @@ impl Account {
             thread,
             path,
             file,
+            call: None,
             last,
         })
     }
@@ -118,6 +136,26 @@ impl Account {
     /// Whether the thread is on a CPU at the moment, or wants one. Takes four times as long as to ask what it has spent.
     pub(crate) fn runs(&self) -> bool {
         process::is_running(self.pid, self.thread)
+    }
+
+    /// Whether the thread waits for the lock at an address: it is in the call `futex` with an address in the lock. So glibc waits; with
+    /// other C libraries this is never so.
+    pub(crate) fn waits_for(&mut self, lock: u64) -> bool {
+        let path = call_path(self.pid, self.thread);
+        if self.call.is_none() {
+            self.call = OpenFile::new(&path);
+        }
+        let mut bytes = [0; 256];
+        let Some(text) = read_text(&path, self.call.as_ref(), &mut bytes) else {
+            return false;
+        };
+        let mut words = text.split_ascii_whitespace();
+        let number = words.next().and_then(|word| word.parse().ok());
+        let address = words.next().and_then(|word| word.strip_prefix("0x"));
+        let address = address.and_then(|digits| u64::from_str_radix(digits, 16).ok());
+        number == Some(SYS_futex)
+            && address
+                .is_some_and(|address| (lock..lock.saturating_add(LOCK_BYTES)).contains(&address))
     }
 
     /// What the thread has spent since this was last asked; `None` when it has ended.
@@ -153,14 +191,23 @@ impl Drop for OpenFile {
     }
 }
 
+/// Where the kernel says what system call a thread is in (`proc_pid_syscall`, `fs/proc/base.c`).
+fn call_path(pid: u32, thread: u32) -> String {
+    format!("/proc/{pid}/task/{thread}/syscall")
+}
+
+fn read_text<'a>(path: &str, file: Option<&OpenFile>, bytes: &'a mut [u8]) -> Option<&'a str> {
+    let length = match file {
+        Some(OpenFile(file)) => file.read_at(bytes, 0),
+        None => File::open(path).and_then(|file| file.read_at(bytes, 0)),
+    };
+    std::str::from_utf8(bytes.get(..length.ok()?)?).ok()
+}
+
 fn read(path: &str, file: Option<&OpenFile>) -> Option<Spent> {
     // Three numbers of at most 20 digits.
     let mut bytes = [0; 64];
-    let length = match file {
-        Some(OpenFile(file)) => file.read_at(&mut bytes, 0),
-        None => File::open(path).and_then(|file| file.read_at(&mut bytes, 0)),
-    };
-    let text = std::str::from_utf8(bytes.get(..length.ok()?)?).ok()?;
+    let text = read_text(path, file, &mut bytes)?;
     let mut numbers = text.split_ascii_whitespace().map(str::parse);
     Some(Spent {
         running: numbers.next()?.ok()?,

@@ -28,6 +28,9 @@ use std::time::Duration;
 const TRUNCATED: &str = "<truncated>";
 /// What stands for the collection of garbage, on top of what it interrupts; named as CPython's own sampler does.
 const GC: &str = "<GC>";
+/// Of all threads together one is looked at so many nanoseconds after another for whether it waits for the GIL, on average: that takes two
+/// thousandths of a core.
+const LOOKED_FOR_WAITS: u64 = 500_000;
 /// Observations that a batch holds before those of the same node are put together, while nobody takes it.
 const COMPACT_AT: usize = 1 << 16;
 
@@ -107,6 +110,7 @@ impl<M: RemoteMemory> Sampler<M> {
         }
         let weight = nanoseconds(weight);
         self.time += weight;
+        let threads = self.stacks.threads().count() as u64;
         let mut native_ids = None;
         let mut tracks = std::mem::take(&mut self.tracks);
         for (slot, stack) in self.stacks.threads() {
@@ -178,10 +182,14 @@ impl<M: RemoteMemory> Sampler<M> {
                 }),
                 _ => node,
             };
+            let lock = self.stacks.lock_held_by_another(&stack.key);
+            let least = LOOKED_FOR_WAITS * threads;
             let place = Place {
                 node,
                 doing: Doing {
                     gil,
+                    gil_wait: lock
+                        .is_some_and(|lock| track.waits_for(lock, node, self.time, least)),
                     exception: stack.in_exception,
                 },
                 sample: self.counters.taken,

@@ -8,7 +8,7 @@ use crate::attach_error::AttachError;
 use crate::discovery::{self, Interpreter, Roots};
 use crate::layout::{GilPlace, TaskLayout};
 use crate::process;
-use crate::processor_time::is_accounted;
+use crate::processor_time::{is_accounted, tells_waits};
 
 /// How long an interpreter that is still starting is waited for.
 const STARTING: Duration = Duration::from_secs(2);
@@ -124,6 +124,7 @@ fn all_measured(pid: u32) -> Measured {
     Measured {
         cpu: accounted,
         gil: true,
+        gil_wait: accounted,
         exception: true,
         waiting: accounted,
     }
@@ -139,8 +140,10 @@ pub(crate) fn measured(interpreter: &Interpreter) -> Measured {
         GilPlace::Runtime(_) => matches!(interpreter.roots, Roots::Runtime(_)),
         GilPlace::Interpreter(_) => true,
     };
+    let gil = lock_is_found && !interpreter.layout.free_threaded;
     Measured {
-        gil: lock_is_found && !interpreter.layout.free_threaded,
+        gil,
+        gil_wait: gil && tells_waits(interpreter.pid),
         exception: interpreter.none.is_some(),
         ..all_measured(interpreter.pid)
     }

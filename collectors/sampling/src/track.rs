@@ -14,11 +14,16 @@ const ASKED_AGAIN: u64 = 10_000_000;
 /// The same where the thread was seen without the GIL, and so may or may not have been on a CPU.
 const ASKED_AGAIN_WITHOUT_GIL: u64 = 1_000_000;
 
+/// Who has been at the same place for so many nanoseconds is not expected to begin to wait for the GIL there.
+const LONG: u64 = 50_000_000;
+
 /// What a thread is doing, beside being where it is.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Doing {
     /// It holds the GIL.
     pub(crate) gil: bool,
+    /// It waits for the GIL.
+    pub(crate) gil_wait: bool,
     /// It is busy with an exception.
     pub(crate) exception: bool,
 }
@@ -28,6 +33,7 @@ impl Doing {
     fn clocks(self, number: u64) -> Clocks {
         Clocks {
             gil: if self.gil { number } else { 0 },
+            gil_wait: if self.gil_wait { number } else { 0 },
             exception: if self.exception { number } else { 0 },
             ..Clocks::of_wall(number)
         }
@@ -59,6 +65,17 @@ pub(crate) struct Track {
     asked: u64,
     /// Whether it was seen without the GIL since.
     without_gil: bool,
+    /// What it was found to wait for the last time that it was looked at for that.
+    wait: Wait,
+}
+
+/// Whether a thread waits for the GIL.
+#[derive(Debug, Clone, Copy)]
+struct Wait {
+    waits: bool,
+    /// When that was found out, and when the thread had come to where it was, in nanoseconds.
+    looked: u64,
+    came: u64,
 }
 
 /// Where a thread was in a sample.
@@ -101,7 +118,36 @@ impl Track {
             accounting,
             asked: 0,
             without_gil: false,
+            wait: Wait {
+                waits: false,
+                looked: 0,
+                came: 0,
+            },
         }
+    }
+
+    /// Whether the thread, which is at a node in the sample of a time and does not hold the lock, waits for it. The kernel is asked every
+    /// `least` nanoseconds at the most, and less often where the thread has been for long.
+    pub(crate) fn waits_for(&mut self, lock: u64, node: NodeId, time: u64, least: u64) -> bool {
+        let Accounting::Open(account) = &mut self.accounting else {
+            return false;
+        };
+        if self
+            .place
+            .is_none_or(|last| last.node != node || last.doing.gil)
+        {
+            self.wait.came = time;
+            self.wait.waits = false;
+        }
+        let again = match time - self.wait.came > LONG {
+            true => LONG.max(least),
+            false => least,
+        };
+        if time.saturating_sub(self.wait.looked) >= again {
+            self.wait.looked = time;
+            self.wait.waits = account.waits_for(lock);
+        }
+        self.wait.waits
     }
 
     /// Notes where the thread is in a sample that stands for `weight` nanoseconds. What is known of the time before is handed out.

@@ -96,6 +96,8 @@ struct Nodes {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     gil: Option<Column>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    gil_wait: Option<Column>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     exception: Option<Column>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     waiting: Option<Column>,
@@ -152,6 +154,7 @@ impl<'p> Content<'p> {
         let mut nodes = Nodes {
             cpu: Column::of(profile, measured.cpu, |clocks| clocks.cpu),
             gil: Column::of(profile, measured.gil, |clocks| clocks.gil),
+            gil_wait: Column::of(profile, measured.gil_wait, |clocks| clocks.gil_wait),
             exception: Column::of(profile, measured.exception, |clocks| clocks.exception),
             waiting: Column::of(profile, measured.waiting, |clocks| clocks.waiting),
             ..Nodes::default()
@@ -340,6 +343,7 @@ impl Nodes {
         Measured {
             cpu: self.cpu.is_some(),
             gil: self.gil.is_some(),
+            gil_wait: self.gil_wait.is_some(),
             exception: self.exception.is_some(),
             waiting: self.waiting.is_some(),
         }
@@ -362,6 +366,7 @@ impl Nodes {
         put(Some(wall), |clocks| &mut clocks.wall)?;
         put(self.cpu, |clocks| &mut clocks.cpu)?;
         put(self.gil, |clocks| &mut clocks.gil)?;
+        put(self.gil_wait, |clocks| &mut clocks.gil_wait)?;
         put(self.exception, |clocks| &mut clocks.exception)?;
         put(self.waiting, |clocks| &mut clocks.waiting)?;
         for (index, seen) in seen.into_iter().enumerate() {

@@ -54,6 +54,7 @@ pub(crate) fn by_all_clocks() -> Profile {
                 cpu: wall / 4,
                 gil: wall / 4,
                 waiting: wall / 2,
+                gil_wait: wall / 4,
                 ..Clocks::default()
             },
         };
@@ -69,6 +70,7 @@ pub(crate) fn by_all_clocks() -> Profile {
     let measured = Measured {
         cpu: true,
         gil: true,
+        gil_wait: true,
         exception: true,
         waiting: true,
     };

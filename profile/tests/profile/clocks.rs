@@ -9,6 +9,7 @@ use crate::stats::{functions, samples};
 const ALL: Measured = Measured {
     cpu: true,
     gil: true,
+    gil_wait: true,
     exception: true,
     waiting: true,
 };
@@ -41,7 +42,7 @@ fn alone(samples: &[(Sample, Seen)], clock: Clock) -> Profile {
 }
 
 /// Parts of a number, each between nothing and all of it.
-fn parts(wall: u64, shares: [u64; 4]) -> Clocks {
+fn parts(wall: u64, shares: [u64; 5]) -> Clocks {
     let part = |share: u64| (u128::from(wall) * u128::from(share) / 4) as u64;
     Clocks {
         wall,
@@ -49,11 +50,12 @@ fn parts(wall: u64, shares: [u64; 4]) -> Clocks {
         gil: part(shares[1]),
         exception: part(shares[2]),
         waiting: part(shares[3]),
+        gil_wait: part(shares[4]),
     }
 }
 
 fn clocked() -> impl Strategy<Value = Vec<(Sample, Seen)>> {
-    let shares = prop::collection::vec(prop::array::uniform4(0..=4u64), 40);
+    let shares = prop::collection::vec(prop::array::uniform5(0..=4u64), 40);
     (samples(), shares).prop_map(|(samples, shares)| {
         samples
             .into_iter()
@@ -126,6 +128,7 @@ fn what_was_not_measured_cannot_be_chosen() {
         (Clock::Active, measured_but(|m| m.waiting = false)),
         (Clock::Cpu, measured_but(|m| m.cpu = false)),
         (Clock::Gil, measured_but(|m| m.gil = false)),
+        (Clock::GilWait, measured_but(|m| m.gil_wait = false)),
         (Clock::Exception, measured_but(|m| m.exception = false)),
     ] {
         let profile = recorded(&[], measured);

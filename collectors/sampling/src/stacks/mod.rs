@@ -169,6 +169,14 @@ impl<M: RemoteMemory> Stacks<M> {
         (holds, holds && moment.is_some_and(|moment| moment.collects))
     }
 
+    /// The lock that a thread may have waited for in the last reading: another one held it.
+    pub(crate) fn lock_held_by_another(&self, key: &ThreadKey) -> Option<u64> {
+        let moment = self.moments.get(&key.interpreter)?;
+        moment
+            .lock
+            .filter(|_| matches!(moment.gil, Gil::Held(holder) if holder != key.state))
+    }
+
     /// Whether some interpreter collected garbage in the last reading.
     pub(crate) fn collects(&self) -> bool {
         self.moments.values().any(|moment| moment.collects)
