@@ -172,6 +172,8 @@ fn no_stack_is_impossible(python: &'static Interpreter) {
     let _turn = machine::alone();
     let running = alternation(python, &[], &["-d", "2"]);
     assert!(running.impossible == 0.0, "{:?}", running.stacks);
+    let fastest = alternation(python, &[], &["-d", "1", "-r", "1MHz"]);
+    assert!(fastest.impossible == 0.0, "{:?}", fastest.stacks);
     let paused = alternation(python, &[], &["-d", "2", "--blocking"]);
     assert!(paused.impossible == 0.0, "{:?}", paused.stacks);
     // Of a few hundredths; a sampler that is felt by what it looks at says a tenth.
@@ -216,11 +218,17 @@ fn stacks_are_whole_where_two_threads_share_addresses() {
 }
 
 fn no_function_is_misnamed(python: &'static Interpreter) {
+    for rate in ["1khz", "1MHz"] {
+        no_function_is_misnamed_at(python, rate);
+    }
+}
+
+fn no_function_is_misnamed_at(python: &'static Interpreter, rate: &str) {
     let _turn = machine::shared();
     let target = Target::launch(python, "redefined.py", &[]);
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("out.pstats");
-    attach(&target, &["-d", "3", "-r", "5khz"], &file);
+    attach(&target, &["-d", "3", "-r", rate], &file);
     let defined = target.stop()["defined"].as_u64().unwrap();
 
     let stats = pstats::read(python, &file);

@@ -7,13 +7,9 @@
 use crate::layout::Layout;
 use crate::memory::{Fields, ReadError, Region, RemoteMemory};
 use crate::snapshot::{Group, Snapshot};
-use crate::walk::frame_bytes;
 
 /// Items that are looked at. Each is a generator that another one, which handles no exception either, has resumed.
 const ITEMS: usize = 16;
-/// Bytes from the item in a generator to its frame, from 3.11 on (`_PyGenObject_HEAD`, `Include/internal/pycore_interpframe_structs.h`
-/// in 3.14): the item, the hooks of a coroutine, and some flags.
-const ITEM_TO_FRAME: usize = 32;
 
 /// What a thread state tells of exceptions.
 #[derive(Debug, Clone, Copy)]
@@ -58,15 +54,7 @@ pub(crate) fn is_busy<M: RemoteMemory>(
             break;
         }
         let item = Region { address, length };
-        // A generator's frame will be asked for next, and is read along with it.
-        let enclosing = Region {
-            length: match layout.frame.owner {
-                Some(_) => length.max(ITEM_TO_FRAME + frame_bytes(layout)),
-                None => length,
-            },
-            ..item
-        };
-        let bytes = match snapshot.get_or_fetch(memory, item, enclosing, Group::Stack(thread)) {
+        let bytes = match snapshot.get_or_fetch(memory, item, item, Group::Stack(thread)) {
             Ok(bytes) => bytes,
             Err(ReadError::Fault(_) | ReadError::Implausible { .. }) => break,
             Err(error) => return Err(error),

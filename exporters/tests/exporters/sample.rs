@@ -36,6 +36,11 @@ pub(crate) fn profile() -> Profile {
 /// The same program by all clocks: one thread computes, one sleeps without the GIL, one waits for it; no
 /// exception was ever handled.
 pub(crate) fn by_all_clocks() -> Profile {
+    by_clocks(true)
+}
+
+/// The same, with or without knowing who waits for the GIL.
+pub(crate) fn by_clocks(gil_wait: bool) -> Profile {
     let seen = |sample: &Sample| {
         let clocks = |wall: u64| match sample.thread {
             0 => Clocks {
@@ -54,7 +59,7 @@ pub(crate) fn by_all_clocks() -> Profile {
                 cpu: wall / 4,
                 gil: wall / 4,
                 waiting: wall / 2,
-                gil_wait: wall / 4,
+                gil_wait: if gil_wait { wall / 4 } else { 0 },
                 ..Clocks::default()
             },
         };
@@ -70,7 +75,7 @@ pub(crate) fn by_all_clocks() -> Profile {
     let measured = Measured {
         cpu: true,
         gil: true,
-        gil_wait: true,
+        gil_wait,
         exception: true,
         waiting: true,
     };

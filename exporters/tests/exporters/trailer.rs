@@ -9,7 +9,7 @@ use pystrobe_profile::{
 };
 
 use crate::recorder::{function, process, recording, thread};
-use crate::sample::{by_all_clocks, profile, written};
+use crate::sample::{by_all_clocks, by_clocks, profile, written};
 
 const START: &[u8] = b"pystrobe<";
 
@@ -252,7 +252,7 @@ fn version_1() {
 fn version_2() {
     stays_readable(
         "version-2.pstats",
-        &by_all_clocks().with_clock(Clock::Cpu).unwrap(),
+        &by_clocks(false).with_clock(Clock::Cpu).unwrap(),
     );
 }
 

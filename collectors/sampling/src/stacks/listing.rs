@@ -131,7 +131,6 @@ impl<M: RemoteMemory> Stacks<M> {
                 interpreter: field(fields.interpreter)?,
             };
             let next = field(fields.next)?;
-            let exceptions = exceptions::Told::of(&self.layout, bytes);
             if key.interpreter != interpreter || self.current.len() >= MAX_LIST || ring.closes(next)
             {
                 return Err(ReadError::Implausible {
@@ -140,14 +139,6 @@ impl<M: RemoteMemory> Stacks<M> {
                 });
             }
             self.meet(slot, key, id);
-            if let (Some(none), Some(told)) = (self.none, exceptions) {
-                let thread = (number(slot), told);
-                let (memory, snapshot) = (&self.memory, &mut self.snapshot);
-                let busy = exceptions::is_busy(memory, snapshot, &self.layout, none, thread)?;
-                if let Some(Some(thread)) = self.slots.get_mut(slot) {
-                    thread.in_exception = busy;
-                }
-            }
             self.current.push(slot);
             address = next;
         }
@@ -189,6 +180,7 @@ impl<M: RemoteMemory> Stacks<M> {
             kept: 0,
             complete: false,
             in_exception: false,
+            unchanged: false,
             marks: Vec::new(),
             found: Found::default(),
             end: End::Foot,
@@ -196,6 +188,36 @@ impl<M: RemoteMemory> Stacks<M> {
             as_of: (0, 0),
             seen: self.readings,
         });
+    }
+
+    /// Asks which threads are busy with an exception. After the walk, because what is asked for first is read first, and what
+    /// decides which frame runs must be.
+    pub(super) fn ask_for_exceptions(&mut self) -> Result<(), ReadError> {
+        let Some(none) = self.none else {
+            return Ok(());
+        };
+        for &slot in &self.current {
+            let Some(Some(thread)) = self.slots.get_mut(slot) else {
+                continue;
+            };
+            if thread.unchanged {
+                continue;
+            }
+            let state = thread_region(&self.layout, thread.key.state);
+            let bytes = self.snapshot.get(state);
+            let told = bytes.and_then(|bytes| exceptions::Told::of(&self.layout, bytes));
+            thread.in_exception = match told {
+                Some(told) => exceptions::is_busy(
+                    &self.memory,
+                    &mut self.snapshot,
+                    &self.layout,
+                    none,
+                    (number(slot), told),
+                )?,
+                None => false,
+            };
+        }
+        Ok(())
     }
 
     /// Drops threads that were not met in this reading.

@@ -67,6 +67,8 @@ pub(crate) struct ThreadStack {
     pub(crate) complete: bool,
     /// Whether it is busy with an exception.
     pub(crate) in_exception: bool,
+    /// Whether no byte of it has changed since the reading before.
+    unchanged: bool,
     /// By what the walk to these frames went, outermost first.
     marks: Vec<Mark>,
     found: Found,
@@ -215,6 +217,7 @@ impl<M: RemoteMemory> Stacks<M> {
                         let calls = self.snapshot.extra_calls();
                         self.join()?;
                         let repaired = repaired || self.snapshot.extra_calls() > calls;
+                        self.ask_for_exceptions()?;
                         self.look_at_stranger()?;
                         self.retire();
                         return Ok(Reading {
@@ -273,9 +276,11 @@ impl<M: RemoteMemory> Stacks<M> {
                 thread.kept = thread.frames.len();
                 thread.as_of = (self.snapshot.sample(), self.stamp);
                 thread.settled = true;
+                thread.unchanged = true;
                 frames += thread.frames.len();
                 continue;
             }
+            thread.unchanged = false;
             let last = match is_last {
                 true => LastWalk::unchanged(&self.snapshot, &thread.frames, &thread.marks),
                 false => LastWalk::default(),

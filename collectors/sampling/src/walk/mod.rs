@@ -30,7 +30,6 @@ use crate::snapshot::{Group, Snapshot, Span};
 use data_stack::Chunk;
 pub(crate) use last_walk::{LastWalk, Mark, join_marks};
 use running::Stated;
-pub(crate) use step::frame_bytes;
 
 /// No stack is deeper: this many frames fill more than 80 MiB. What seems deeper is not a stack.
 const MAX_FRAMES: usize = 1 << 20;

@@ -170,7 +170,7 @@ impl<M: RemoteMemory> Walk<'_, M> {
 }
 
 /// The bytes of a frame that are read: up to the last field of interest.
-pub(crate) fn frame_bytes(layout: &Layout) -> usize {
+pub(super) fn frame_bytes(layout: &Layout) -> usize {
     let frame = &layout.frame;
     let (Instruction::ByteIndex(at) | Instruction::UnitIndex(at) | Instruction::Pointer(at)) =
         frame.instruction;
