@@ -132,13 +132,27 @@ fn catches_every_short_lived_child() {
 fn pool(method: &str) {
     let _turn = machine::alone();
     on_versions(|python| {
-        let folder = tempfile::tempdir().unwrap();
         let outputs = ["-o", "all.pstats", "-o", "each-{pid}.pstats"];
-        let finished = run(python, folder.path(), &outputs, "pool.py", &[method]);
+        // A virtual machine may be stopped for a third of a second while a worker begins. That shows in moments that were skipped, and
+        // then nothing can be said of the worker.
+        let (folder, finished) = (0..4)
+            .map(|_| {
+                let folder = tempfile::tempdir().unwrap();
+                let finished = run(python, folder.path(), &outputs, "pool.py", &[method]);
+                (folder, finished)
+            })
+            .find(|(_, finished)| {
+                let summary = finished.summary();
+                summary.skipped * 10 < summary.samples
+            })
+            .expect("the machine stands still again and again");
         let worked: BTreeMap<u32, f64> = serde_json::from_slice(&finished.stdout).unwrap();
         let each = each(python, folder.path());
         for (pid, seconds) in &worked {
-            let seen = on_stack(&each[pid], "pool.py", "piece");
+            let its = each
+                .get(pid)
+                .unwrap_or_else(|| panic!("{pid} is missing: {finished:?}"));
+            let seen = on_stack(its, "pool.py", "piece");
             // A worker may be at work a moment before it is met.
             let off = (seen - seconds).abs();
             assert!(

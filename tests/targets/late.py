@@ -7,4 +7,4 @@ import functools
 import subprocess
 import time
 
-subprocess.Popen(["true"], preexec_fn=functools.partial(time.sleep, 0.3)).wait()
+subprocess.Popen(["sleep", "0.1"], preexec_fn=functools.partial(time.sleep, 0.3)).wait()

@@ -367,7 +367,7 @@ impl Attendant {
                 describe(&interpreter),
             ))
         });
-        let (source, process) = match source {
+        let (mut source, process) = match source {
             Ok(source) => source,
             Err(AttachError::GaveUp { .. } | AttachError::NotPython { .. }) => {
                 return Attended::NotPython(watch);
@@ -384,6 +384,11 @@ impl Attendant {
                 | AttachError::Starting { .. },
             ) => return Attended::Unreadable,
         };
+        // A copy may have executed another program before the source began to watch it. Only then is the older watch the better one:
+        // that of a child of `vfork` is of its parent's memory.
+        if watch.replaced() {
+            source.watch_from(watch);
+        }
         let news = News::of_process(self.sender, self.source, self.started.elapsed(), process);
         let run = Run::new(pid, self.options, self.stopped, news, source, self.left_out);
         match run.run() {

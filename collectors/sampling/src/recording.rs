@@ -332,6 +332,13 @@ impl Source {
         })
     }
 
+    /// Notices what the process has executed since an earlier moment: before its interpreter was looked for.
+    pub(crate) fn watch_from(&mut self, earlier: ExecWatch) {
+        if let Self::Remote { exec, .. } = self {
+            *exec = earlier;
+        }
+    }
+
     fn sample(&mut self, weight: Duration) -> Result<(), ReadError> {
         match self {
             Self::Remote { sampler, .. } => sampler.sample(weight),
