@@ -18,6 +18,7 @@ on_each_version! {
     shares_are_those_of_the_clock = shares_are_those_of_the_clock;
     no_stack_is_impossible = no_stack_is_impossible;
     no_function_is_misnamed = no_function_is_misnamed;
+    an_outermost_function_keeps_its_caller = an_outermost_function_keeps_its_caller;
 }
 
 fn attach(target: &Target, options: &[&str], output: &Path) -> Finished {
@@ -315,4 +316,34 @@ fn a_stopped_profiler_does_not_burst() {
         );
         assert!(summary.skipped >= 400, "{summary:?}");
     }
+}
+
+/// What is below the outermost function of a data stack is not read with every sample; it must not be taken from another call.
+/// Up to 3.11 a generator that has no caller looks as if it were suspended: its stacks are cut, and counted as that.
+fn an_outermost_function_keeps_its_caller(python: &'static Interpreter) {
+    if python.version < (3, 12, 0) {
+        return;
+    }
+    let _turn = machine::alone();
+    let target = Target::launch(python, "outermost.py", &[]);
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("stacks.folded");
+    let finished = attach(&target, &["-d", "2", "-r", "10khz"], &file);
+    let truth = target.stop();
+    let truth = |key: &str| truth[key].as_f64().unwrap();
+    let stacks = folded::parse(&std::fs::read_to_string(&file).unwrap());
+
+    let of_work = |below: bool| {
+        folded::share(&stacks, |stack| {
+            stack.has("work") && stack.has("source") == below
+        })
+    };
+    let said = of_work(true) / (of_work(true) + of_work(false));
+    let known = truth("below_source") / (truth("below_source") + truth("alone"));
+    println!(
+        "{}: said {said:.4}, known {known:.4}; {}",
+        python.full_version(),
+        finished.summary().line
+    );
+    assert!((said - known).abs() < ALLOWED, "said {said}, known {known}");
 }

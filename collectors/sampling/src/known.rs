@@ -44,6 +44,8 @@ pub(crate) struct Known {
     threads: FxHashMap<u32, KnownThread>,
     /// By the oldest chunk of a data stack, the thread. One with greenlets has as many data stacks.
     stacks: BTreeMap<u64, u32>,
+    /// By the frame of an outermost function, what was below it.
+    feet: FxHashMap<u64, Foot>,
     /// Addresses of what may be code objects that no walk has ended at.
     strangers: FxHashSet<u64>,
     /// The one that was met last, if nobody has looked at it.
@@ -65,6 +67,16 @@ impl Site {
     fn resumes(self) -> Option<u64> {
         (self.generators > self.itself).then_some(self.last)
     }
+}
+
+/// What was below the outermost function of a data stack.
+#[derive(Debug, Clone, Copy)]
+struct Foot {
+    /// What that executed.
+    code: u64,
+    shim: u64,
+    /// How often it was met, of the times that count.
+    met: u32,
 }
 
 /// Where a thread has its stacks.
@@ -139,6 +151,30 @@ impl Known {
     /// The oldest chunk of a thread's data stack.
     pub(crate) fn first_chunk(&self, thread: u32) -> Option<u64> {
         self.threads.get(&thread)?.first_chunk
+    }
+
+    /// Whether below this frame there was this shim at the foot of its thread when that was last read.
+    pub(crate) fn is_shim_at_foot(&self, frame: &RawFrame, shim: u64) -> bool {
+        let known = self.feet.get(&frame.address);
+        known.is_some_and(|foot| (foot.code, foot.shim) == (frame.code, shim))
+    }
+
+    /// Remembers the shim below an outermost function. Gives how often it was the same, of the times that count.
+    pub(crate) fn met_foot(&mut self, frame: &RawFrame, shim: u64, counts: bool) -> u32 {
+        if self.feet.len() > LIMIT {
+            self.feet.clear();
+        }
+        let new = Foot {
+            code: frame.code,
+            shim,
+            met: 0,
+        };
+        let known = self.feet.entry(frame.address).or_insert(new);
+        if (known.code, known.shim) != (new.code, new.shim) {
+            *known = new;
+        }
+        known.met = known.met.saturating_add(u32::from(counts));
+        known.met
     }
 
     pub(crate) fn met_first_chunk(&mut self, thread: u32, chunk: u64) {

@@ -15,7 +15,9 @@ mod plan;
 pub(crate) use plan::Group;
 
 use bytes::Bytes;
-use plan::{FORGET_AFTER, Plan, lines_of};
+use plan::{Plan, lines_of, wakes};
+
+use std::ops::Range;
 
 use crate::memory::{ReadError, Region, RemoteMemory};
 
@@ -30,6 +32,13 @@ const MAX_BYTES: usize = 1 << 28;
 pub(crate) struct Span {
     start: usize,
     length: usize,
+}
+
+impl Span {
+    /// Where in the snapshot's bytes they start.
+    pub(crate) fn start(self) -> usize {
+        self.start
+    }
 }
 
 /// See the module's documentation.
@@ -57,10 +66,10 @@ impl Snapshot {
         std::mem::swap(&mut self.buffer, &mut self.before);
         self.comparable = self.plan.prepare(self.sample);
         self.buffer.resize(self.plan.length);
-        let count = self.plan.regions.len();
+        let count = self.plan.count();
         let (mut done, mut start) = (0, 0);
         while done < count {
-            let regions = &self.plan.regions[done..];
+            let regions = &self.plan.regions[done..count];
             done += memory
                 .read_regions(regions, &mut self.buffer[start..])
                 .inspect_err(|_| {
@@ -97,13 +106,29 @@ impl Snapshot {
 
     /// Whether the next sample forgets what was not asked for: so in this one nothing is to be taken for granted.
     pub(crate) fn is_before_forgetting(&self) -> bool {
-        (self.sample + 1).is_multiple_of(FORGET_AFTER)
+        wakes(self.sample)
     }
 
     /// Whether all that belongs to a thread is as it was in the sample before, byte by byte.
     pub(crate) fn is_thread_unchanged(&self, thread: u32) -> bool {
         let bytes = self.plan.bytes_of(thread).filter(|_| self.comparable);
         bytes.is_some_and(|bytes| self.buffer.get(bytes.clone()) == self.before.get(bytes))
+    }
+
+    /// The same, but for what lies in the snapshot at the places of `apart`, which come one after the other.
+    pub(crate) fn is_thread_unchanged_but(&self, thread: u32, apart: &[Range<usize>]) -> bool {
+        let Some(bytes) = self.plan.bytes_of(thread).filter(|_| self.comparable) else {
+            return false;
+        };
+        let mut start = bytes.start;
+        let mut same = |until: usize, next: usize| {
+            let part = start..until.max(start);
+            start = start.max(next);
+            self.buffer
+                .get(part.clone())
+                .is_some_and(|now| Some(now) == self.before.get(part))
+        };
+        apart.iter().all(|apart| same(apart.start, apart.end)) && same(bytes.end, bytes.end)
     }
 
     /// Whether all that identifies code objects is as it was in the sample before.
@@ -136,7 +161,16 @@ impl Snapshot {
 
     /// The same, and where they lie.
     pub(crate) fn get_placed(&mut self, region: Region) -> Option<(&[u8], Span)> {
-        let (slot, offset) = self.find(region)?;
+        let found = self.find(region)?;
+        self.placed(region, found)
+    }
+
+    /// The same, where that is not asked because it is needed: it changes nothing about what is read when.
+    pub(crate) fn peek(&self, region: Region) -> Option<(&[u8], Span)> {
+        self.placed(region, self.locate(region)?)
+    }
+
+    fn placed(&self, region: Region, (slot, offset): (usize, usize)) -> Option<(&[u8], Span)> {
         let start = self.plan.slots[slot].start? + offset;
         let length = region.length;
         let bytes = self.buffer.get(start..start.checked_add(length)?)?;
@@ -153,6 +187,26 @@ impl Snapshot {
     /// From the next sample on, a region is read in another group.
     pub(crate) fn regroup(&mut self, start: u64, group: Group) {
         self.plan.regroup(start, group);
+    }
+
+    /// From the next sample on, a region of a thread that starts at an address is read now and then only, unless it comes with
+    /// another one: whoever asks for it knows by other bytes that it is what it was.
+    pub(crate) fn let_rest(&mut self, start: u64, thread: u32) {
+        self.plan.let_rest(start, thread);
+    }
+
+    /// Whether a region that starts at an address was left to rest in this sample, for which it is as good as read.
+    pub(crate) fn leaves_to_rest(&mut self, start: u64) -> bool {
+        let resting = self.plan.resting_at(start);
+        if let Some(slot) = resting {
+            self.plan.note_use(slot, self.sample);
+        }
+        resting.is_some()
+    }
+
+    /// Whether a region that starts at an address is read now and then only.
+    pub(crate) fn rests(&self, start: u64) -> bool {
+        self.plan.rests(start)
     }
 
     /// Whether a region that starts at an address was planned, and could not be read.
@@ -209,18 +263,19 @@ impl Snapshot {
         Ok(())
     }
 
-    /// The slot that holds a region, and where in the slot it starts.
+    /// The slot that holds a region, and where in the slot it starts; the region was asked for.
     fn find(&mut self, wanted: Region) -> Option<(usize, usize)> {
-        let (address, end) = (wanted.address, wanted.end()?);
-        let near = [self.last, self.last + 1]
-            .into_iter()
-            .find_map(|slot| Some((slot, self.plan.slots.get(slot)?.covers(address, end)?)));
-        let (slot, offset) = match near {
-            Some(found) => found,
-            None => self.plan.find(address, end)?,
-        };
+        let (slot, offset) = self.locate(wanted)?;
         self.last = slot;
         self.plan.note_use(slot, self.sample);
         Some((slot, offset))
+    }
+
+    fn locate(&self, wanted: Region) -> Option<(usize, usize)> {
+        let (address, end) = (wanted.address, wanted.end()?);
+        [self.last, self.last + 1]
+            .into_iter()
+            .find_map(|slot| Some((slot, self.plan.covers(slot, address, end)?)))
+            .or_else(|| self.plan.find(address, end))
     }
 }

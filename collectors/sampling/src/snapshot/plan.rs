@@ -40,12 +40,15 @@ pub(crate) enum Group {
     Code,
     /// The roots: lists of interpreters and threads, and the generation of code objects.
     Root,
+    /// What lies below the outermost function of a thread, and stays what it is for as long as that lasts. It is read now and
+    /// then only.
+    Foot(u32),
 }
 
 impl Group {
     /// Whether it does not matter which of its regions is read first.
     fn is_unordered(self) -> bool {
-        matches!(self, Self::Code | Self::Root)
+        matches!(self, Self::Code | Self::Root | Self::Foot(_))
     }
 
     /// Keeps together what belongs to a thread.
@@ -56,6 +59,7 @@ impl Group {
             Self::Older(thread) | Self::Stack(thread) => (thread, 2),
             Self::Code => (u32::MAX, 3),
             Self::Root => (u32::MAX, 4),
+            Self::Foot(_) => (u32::MAX, 5),
         }
     }
 
@@ -65,8 +69,12 @@ impl Group {
             | Self::Thread(thread)
             | Self::Older(thread)
             | Self::Stack(thread) => Some(thread),
-            Self::Code | Self::Root => None,
+            Self::Code | Self::Root | Self::Foot(_) => None,
         }
+    }
+
+    fn rests(self) -> bool {
+        matches!(self, Self::Foot(_))
     }
 
     /// Whether a region of this group may be read with one that comes before it. What proves a code object has to be read last,
@@ -108,6 +116,10 @@ pub(super) struct Plan {
     by_address: BTreeMap<u64, usize>,
     /// What is read in one call: the regions of the slots, neighbours as one.
     pub(super) regions: Vec<Region>,
+    /// How many of them, the last ones, are read now and then only.
+    resting: usize,
+    /// Whether they are not read for this sample.
+    rest: bool,
     /// Bytes of all of them.
     pub(super) length: usize,
     /// The bytes of each thread, by its number.
@@ -130,6 +142,7 @@ impl Plan {
         if self.unsorted {
             self.sort(sample);
         }
+        self.rest = !wakes(sample);
         let same = !self.unsorted && !self.changed;
         if !same {
             self.lay_out(sample);
@@ -207,6 +220,47 @@ impl Plan {
         }
     }
 
+    /// How many of the regions are read for this sample.
+    pub(super) fn count(&self) -> usize {
+        match self.rest {
+            true => self.regions.len() - self.resting,
+            false => self.regions.len(),
+        }
+    }
+
+    /// From the next sample on, the region that starts at an address is read now and then only, unless it comes with another one.
+    pub(super) fn let_rest(&mut self, start: u64, thread: u32) {
+        let Some(slot) = self.at(start).filter(|slot| slot.start.is_some()) else {
+            return;
+        };
+        let read_with = slot.read_with;
+        let shared = self.slots.iter().filter(|slot| slot.read_with == read_with);
+        if shared.count() == 1 && !self.unsorted {
+            self.regroup(start, Group::Foot(thread));
+        }
+    }
+
+    /// Whether the region that starts at an address is read now and then only.
+    pub(super) fn rests(&self, start: u64) -> bool {
+        self.at(start).is_some_and(|slot| slot.group.rests())
+    }
+
+    /// The slot of the region that starts at an address, where that was left to rest for this sample.
+    pub(super) fn resting_at(&self, start: u64) -> Option<usize> {
+        let number = *self.by_address.get(&start)?;
+        let slot = self.slots.get(number)?;
+        (slot.group.rests() && (self.rest || slot.start.is_none())).then_some(number)
+    }
+
+    /// Where in a slot an address range starts that it covers, if it was read for this sample.
+    pub(super) fn covers(&self, slot: usize, address: u64, end: u64) -> Option<usize> {
+        let slot = self.slots.get(slot)?;
+        if slot.group.rests() && self.rest {
+            return None;
+        }
+        slot.covers(address, end)
+    }
+
     /// Where in the buffer a region that is read starts.
     pub(super) fn start_of(&self, region: usize) -> usize {
         let before = self.regions.iter().take(region);
@@ -233,7 +287,7 @@ impl Plan {
         before
             .rev()
             .take(8)
-            .find_map(|(_, &slot)| Some((slot, self.slots.get(slot)?.covers(address, end)?)))
+            .find_map(|(_, &slot)| Some((slot, self.covers(slot, address, end)?)))
     }
 
     /// Notes that a slot was asked for.
@@ -278,7 +332,7 @@ impl Plan {
                 false if doubtful => u64::from(u32::MAX - slot.rank),
                 false => u64::from(slot.rank),
             };
-            (doubtful, slot.group.order(), rank)
+            (slot.group.rests(), doubtful, slot.group.order(), rank)
         });
         let numbered = self.slots.iter().enumerate();
         self.by_address = numbered
@@ -326,6 +380,10 @@ impl Plan {
                 }
             };
         }
+        let mut resting = self.slots.iter().filter(|slot| slot.group.rests());
+        self.resting = resting
+            .next()
+            .map_or(0, |first| self.regions.len() - first.read_with);
         let mut starts = Vec::with_capacity(self.regions.len());
         self.length = 0;
         for region in &mut self.regions {
@@ -351,9 +409,14 @@ impl Plan {
     }
 }
 
+/// Whether a sample reads what rests: the one before some of it may be forgotten.
+pub(super) fn wakes(sample: u64) -> bool {
+    (sample + 1).is_multiple_of(FORGET_AFTER)
+}
+
 impl Slot {
     /// How far into the slot an address range starts that it covers, if it was read.
-    pub(super) fn covers(&self, address: u64, end: u64) -> Option<usize> {
+    fn covers(&self, address: u64, end: u64) -> Option<usize> {
         self.start?;
         let offset = address.checked_sub(self.region.address)?;
         (self.region.end()? >= end).then_some(usize::try_from(offset).ok()?)
@@ -425,5 +488,45 @@ mod tests {
             }
             prop_assert!(plan.prepare(3));
         }
+    }
+
+    /// It is not to be found in a sample that has not read it, and the others lie where they lay.
+    #[test]
+    fn what_rests_is_read_now_and_then() {
+        let (kept, resting) = (0x1000, 0x9000);
+        let mut plan = Plan::default();
+        for (address, group) in [(kept, Group::Thread(3)), (resting, Group::Stack(3))] {
+            let region = Region { address, length: 8 };
+            plan.add(region, group, 0, 1);
+        }
+        plan.prepare(2);
+        plan.let_rest(resting, 3);
+        assert_eq!(plan.count(), 2);
+        for sample in 3..5 * FORGET_AFTER {
+            let same = plan.prepare(sample);
+            assert_eq!(same, sample > 3);
+            let is_read = wakes(sample);
+            assert_eq!(plan.count(), 1 + usize::from(is_read), "{sample}");
+            assert_eq!(plan.find(resting, resting + 8).is_some(), is_read);
+            assert_eq!(plan.resting_at(resting).is_some(), !is_read);
+            assert_eq!(plan.bytes_of(3), Some(0..CACHE_LINE as usize));
+            for address in [kept, resting] {
+                let slot = plan.by_address[&address];
+                plan.note_use(slot, sample);
+            }
+        }
+    }
+
+    /// What is read with something else costs nothing, and is read with every sample.
+    #[test]
+    fn what_comes_with_something_else_does_not_rest() {
+        let mut plan = Plan::default();
+        for (address, group) in [(0x1000, Group::Thread(0)), (0x1100, Group::Stack(0))] {
+            let region = Region { address, length: 8 };
+            plan.add(region, group, 0, 1);
+        }
+        plan.prepare(2);
+        plan.let_rest(0x1100, 0);
+        assert!(!plan.rests(0x1100));
     }
 }

@@ -181,6 +181,7 @@ impl<M: RemoteMemory> Stacks<M> {
             complete: false,
             in_exception: false,
             unchanged: false,
+            firm: false,
             marks: Vec::new(),
             found: Found::default(),
             end: End::Foot,

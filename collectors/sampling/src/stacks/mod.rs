@@ -10,6 +10,7 @@
 mod fitting;
 mod joining;
 mod listing;
+mod moved_on;
 
 use std::time::{Duration, Instant};
 
@@ -27,6 +28,7 @@ use crate::walk::{At, End, Found, LastWalk, Learnt, Mark, RawFrame, Subject, joi
 
 use fitting::fit;
 use listing::thread_region;
+use moved_on::{Last, moved_on};
 
 /// How often a moment is read again while a stack is impossible.
 const REPAIRS: u32 = 8;
@@ -67,8 +69,10 @@ pub(crate) struct ThreadStack {
     pub(crate) complete: bool,
     /// Whether it is busy with an exception.
     pub(crate) in_exception: bool,
-    /// Whether no byte of it has changed since the reading before.
+    /// Whether no byte of it has changed since the reading before, or none but what the function that runs changes.
     unchanged: bool,
+    /// Whether the bytes alone say how the walk to these frames went.
+    firm: bool,
     /// By what the walk to these frames went, outermost first.
     marks: Vec<Mark>,
     found: Found,
@@ -272,7 +276,12 @@ impl<M: RemoteMemory> Stacks<M> {
                 && !self.snapshot.is_before_forgetting();
             #[cfg(test)]
             let is_last = is_last && !self.walks_whole;
-            if is_last && self.snapshot.is_thread_unchanged(number(slot)) {
+            // Asked first, since it has mostly changed where anything has, and is short.
+            let top = thread.marks.last();
+            if is_last
+                && top.is_none_or(|top| top.is_unchanged(&self.snapshot))
+                && self.snapshot.is_thread_unchanged(number(slot))
+            {
                 thread.kept = thread.frames.len();
                 thread.as_of = (self.snapshot.sample(), self.stamp);
                 thread.settled = true;
@@ -281,6 +290,30 @@ impl<M: RemoteMemory> Stacks<M> {
                 continue;
             }
             thread.unchanged = false;
+            if is_last
+                && thread.firm
+                && let Some((top, id)) = thread.frames.last_mut()
+                && let Some((_, code)) = self.codes.get(*id)
+                && let Some(at) = moved_on(
+                    &self.snapshot,
+                    &mut self.known,
+                    &self.layout,
+                    &Last {
+                        number: number(slot),
+                        state,
+                        top: *top,
+                        code,
+                    },
+                )
+            {
+                top.at = at;
+                thread.kept = thread.frames.len() - 1;
+                thread.as_of = (self.snapshot.sample(), self.stamp);
+                thread.settled = true;
+                thread.unchanged = true;
+                frames += thread.frames.len();
+                continue;
+            }
             let last = match is_last {
                 true => LastWalk::unchanged(&self.snapshot, &thread.frames, &thread.marks),
                 false => LastWalk::default(),
@@ -384,6 +417,7 @@ impl<M: RemoteMemory> Stacks<M> {
             thread.settled = thread.complete && !disturbed && !dubious;
             if thread.settled {
                 self.known.learn(number(slot), &found.frames);
+                thread.firm = found.marks.iter().all(|mark| mark.firm);
                 join_marks(&mut thread.marks, found.kept, &found.marks);
                 thread.as_of = (self.snapshot.sample(), self.stamp);
             }

@@ -16,20 +16,26 @@ const SEARCHED: usize = 64;
 /// Bytes that a walk went by: a frame, a shim, or the head of a chunk.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Mark {
-    span: Span,
+    /// Where they lie; none where they rest, and so stay what they are for as long as those above them do.
+    span: Option<Span>,
     /// Whether it is a frame of Python code.
     pub(super) frame: bool,
     /// Whether the bytes alone say where it goes on.
-    pub(super) firm: bool,
+    pub(crate) firm: bool,
 }
 
 impl Mark {
-    pub(super) fn new(span: Span, frame: bool) -> Self {
+    pub(super) fn new(span: Option<Span>, frame: bool) -> Self {
         Self {
             span,
             frame,
             firm: true,
         }
+    }
+
+    /// Whether they are what they were in the sample before.
+    pub(crate) fn is_unchanged(&self, snapshot: &Snapshot) -> bool {
+        self.span.is_none_or(|span| snapshot.is_unchanged(span))
     }
 }
 
@@ -48,7 +54,7 @@ impl<'a> LastWalk<'a> {
     ) -> Self {
         let same = marks
             .iter()
-            .take_while(|mark| mark.firm && snapshot.is_unchanged(mark.span));
+            .take_while(|mark| mark.firm && mark.is_unchanged(snapshot));
         let same = same.filter(|mark| mark.frame).count();
         Self {
             frames: frames.get(..same).unwrap_or_default(),

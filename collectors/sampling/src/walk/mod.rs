@@ -11,6 +11,7 @@
 //! lie on the C stack. Before 3.11 each frame is an object on the heap.
 
 mod data_stack;
+mod foot;
 mod generators;
 mod last_walk;
 mod running;
@@ -30,6 +31,8 @@ use crate::snapshot::{Group, Snapshot, Span};
 use data_stack::Chunk;
 pub(crate) use last_walk::{LastWalk, Mark, join_marks};
 use running::Stated;
+pub(crate) use step::frame_bytes;
+pub(crate) use told::unstarted;
 
 /// No stack is deeper: this many frames fill more than 80 MiB. What seems deeper is not a stack.
 const MAX_FRAMES: usize = 1 << 20;
@@ -228,7 +231,7 @@ impl<M: RemoteMemory> Walk<'_, M> {
         // Frames outside the data stack have no order that could prove the end of the walk.
         let mut ring = Ring::new(address);
         loop {
-            let step = self.step(address, base)?;
+            let step = self.step_down(frames.last(), address, base)?;
             if let (None, Some(last)) = (&step.frame, frames.last_mut())
                 && Some(address) != base
             {
@@ -238,7 +241,7 @@ impl<M: RemoteMemory> Walk<'_, M> {
             }
             frames.extend(step.frame);
             marks.push(Mark::new(step.span, step.frame.is_some()));
-            marks.extend(self.entered.take().map(|head| Mark::new(head, false)));
+            marks.extend(self.entered.take().map(|head| Mark::new(Some(head), false)));
             if let Some(frame) = frames.last_mut()
                 && step.frame.is_some()
                 && let Some((old, below)) = self.last.meets(frame)
@@ -259,6 +262,7 @@ impl<M: RemoteMemory> Walk<'_, M> {
             if step.frame.is_some()
                 && (!step.linked
                     || (self.known.may_be_shim(self.thread, address)
+                        && !self.is_on_its_foot(frames.last(), address)
                         && !self.shim_holds(frames, address)?))
             {
                 if let Some(caller) = self.way_back(frames) {

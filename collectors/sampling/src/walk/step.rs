@@ -16,8 +16,19 @@ pub(super) struct Step {
     pub(super) foot: bool,
     /// Whether `previous` can be relied on.
     pub(super) linked: bool,
-    /// Where its bytes lie.
-    pub(super) span: Span,
+    /// Where its bytes lie, where they were read.
+    pub(super) span: Option<Span>,
+}
+
+impl Step {
+    /// To the foot of the thread, which is known without being read.
+    pub(super) const FOOT: Self = Self {
+        frame: None,
+        previous: 0,
+        foot: true,
+        linked: true,
+        span: None,
+    };
 }
 
 impl<M: RemoteMemory> Walk<'_, M> {
@@ -38,6 +49,7 @@ impl<M: RemoteMemory> Walk<'_, M> {
             .snapshot
             .get_placed(wanted)
             .ok_or(ReadError::Fault(address))?;
+        let span = Some(span);
         let fault = ReadError::Fault(address);
         let previous = bytes.u64_at(layout.frame.previous).ok_or(fault)?;
         let code = bytes.u64_at(layout.frame.code).ok_or(fault)? & !7;
@@ -146,7 +158,7 @@ impl<M: RemoteMemory> Walk<'_, M> {
 
     /// Whether the walk has come to the end of the data stack, be it a thread's or that of one of its greenlets, which begins
     /// anew for each of them.
-    fn has_no_room_below(&self) -> bool {
+    pub(super) fn has_no_room_below(&self) -> bool {
         self.chunk
             .is_none_or(|chunk| chunk.previous == 0 && self.lowest == Some(chunk.foot()))
     }
@@ -170,7 +182,7 @@ impl<M: RemoteMemory> Walk<'_, M> {
 }
 
 /// The bytes of a frame that are read: up to the last field of interest.
-pub(super) fn frame_bytes(layout: &Layout) -> usize {
+pub(crate) fn frame_bytes(layout: &Layout) -> usize {
     let frame = &layout.frame;
     let (Instruction::ByteIndex(at) | Instruction::UnitIndex(at) | Instruction::Pointer(at)) =
         frame.instruction;

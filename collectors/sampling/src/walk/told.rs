@@ -181,6 +181,6 @@ impl<M: RemoteMemory> Walk<'_, M> {
 }
 
 /// Whether a frame is at its first instruction. Up to 3.12 the instruction before the next one is kept.
-pub(super) fn unstarted(minor: u8, at: u64, first: u64) -> bool {
+pub(crate) fn unstarted(minor: u8, at: u64, first: u64) -> bool {
     if minor <= 12 { at < first } else { at == first }
 }
