@@ -9,7 +9,7 @@ use crate::attach_error::AttachError;
 use crate::legacy::{self, LegacySampler};
 use crate::memory::{ReadError, RemoteMemory};
 use crate::process;
-use crate::recording::stacks;
+use crate::source::stacks;
 use crate::stacks::{Stacks, ThreadStack as Stack};
 use crate::target::Target;
 use crate::thread_names::{native_id, thread_names};

@@ -31,6 +31,7 @@ mod maps;
 pub mod memory;
 mod names_schedule;
 mod new_processes;
+mod news;
 #[cfg(test)]
 mod noise;
 mod pause;
@@ -42,10 +43,12 @@ mod python_image;
 mod recording;
 mod ring;
 mod sampler;
+mod sampling_loop;
 mod schedule;
 #[cfg(test)]
 mod simulation;
 mod snapshot;
+mod source;
 mod stacks;
 pub mod strings;
 mod target;

@@ -1,0 +1,130 @@
+//! Where the batches of one source go, and what of it is news at all.
+//!
+//! A batch for which there is no room goes back to the sampler, and out with the next one: it never waits for whoever takes
+//! them. What is seen of a process of a tree is held back at first, since it may have been a copy of its parent that was about
+//! to execute another program.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use crossbeam_channel::{Sender, TrySendError};
+use pystrobe_profile::{Batch, NodeId, Process};
+
+use crate::schedule::nanoseconds;
+
+/// How long a process of a tree that has done nothing but stand in one place is taken for a copy that may be about to execute
+/// another program. Mostly that takes a millisecond, but on a busy machine it may have to wait for its turn.
+const STANDS_STILL: Duration = Duration::from_secs(1);
+/// Samples elsewhere that make no difference to that.
+const PASSING: u64 = 2;
+
+/// Where the batches of one source go, and what they say of it.
+pub(crate) struct News {
+    sender: Sender<Batch>,
+    source: u32,
+    /// When the source began, after the recording did.
+    began: Duration,
+    /// The process, until it has been described.
+    process: Option<Process>,
+    /// Whether anything went out. Until then a process of a tree may prove to be something that nobody asked for:
+    /// a copy of its parent that was about to execute another program.
+    sent: bool,
+    /// It has proven to be that, and nothing came after it so far.
+    void: bool,
+}
+
+impl News {
+    /// Those of the only process, which is described already.
+    pub(crate) fn of_only_process(sender: Sender<Batch>) -> Self {
+        Self {
+            sender,
+            source: 0,
+            began: Duration::ZERO,
+            process: None,
+            sent: true,
+            void: false,
+        }
+    }
+
+    /// Those of a process of a tree. It is described with the first time that was seen of it.
+    pub(crate) fn of_process(
+        sender: Sender<Batch>,
+        source: u32,
+        began: Duration,
+        process: Process,
+    ) -> Self {
+        Self {
+            sender,
+            source,
+            began,
+            process: Some(process),
+            sent: false,
+            void: false,
+        }
+    }
+
+    /// Whether anything of the process went out.
+    pub(crate) fn has_begun(&self) -> bool {
+        self.sent
+    }
+
+    /// The process executes another program, or what will be none: if nothing went out so far, nothing of what it was will.
+    pub(crate) fn forget_unsent(&mut self) {
+        self.void |= !self.sent;
+    }
+
+    /// What it has become is worth telling again. It is called so where nothing has been told of it.
+    pub(crate) fn go_on_as(&mut self, process: Process) {
+        if !self.sent {
+            self.void = false;
+            self.process = Some(process);
+        }
+    }
+
+    /// Sends a batch, unless it is no news or there is no room: then it is given back.
+    pub(crate) fn send(&mut self, mut batch: Batch) -> Result<(), Batch> {
+        if !self.address(&mut batch, false) {
+            return Err(batch);
+        }
+        match self.sender.try_send(batch) {
+            Ok(()) | Err(TrySendError::Disconnected(_)) => Ok(()),
+            Err(TrySendError::Full(batch)) => Err(batch),
+        }
+    }
+
+    /// Sends the last batch, which may wait for room.
+    pub(crate) fn send_last(&mut self, mut batch: Batch) {
+        if self.address(&mut batch, true) {
+            // That nobody is listening any more is no reason to complain.
+            let _ = self.sender.send(batch);
+        }
+    }
+
+    /// Makes the batch one of this source, where it is worth sending: a process that was never seen is none, and what stands
+    /// still since its beginning is not one yet, unless this is the `last` that is seen of it.
+    fn address(&mut self, batch: &mut Batch, last: bool) -> bool {
+        if self.void || (!self.sent && batch.observations.is_empty()) {
+            return false;
+        }
+        let is_young = batch.elapsed < nanoseconds(STANDS_STILL);
+        if !self.sent && !last && is_young && stands_still(batch) {
+            return false;
+        }
+        self.sent = true;
+        batch.source = self.source;
+        batch.elapsed = batch.elapsed.saturating_add(nanoseconds(self.began));
+        batch.processes.extend(self.process.take());
+        true
+    }
+}
+
+/// Whether hardly anything was seen but one place. What runs in a copy right after a `fork` (`os.register_at_fork`) may
+/// have been seen too.
+fn stands_still(batch: &Batch) -> bool {
+    let mut samples: HashMap<NodeId, u64> = HashMap::new();
+    for seen in &batch.observations {
+        *samples.entry(seen.node).or_default() += seen.samples.wall;
+    }
+    let (all, most) = (samples.values().sum::<u64>(), samples.values().max());
+    most.is_none_or(|most| all - most <= PASSING)
+}
