@@ -52,6 +52,7 @@ mod source;
 mod stacks;
 pub mod strings;
 mod target;
+mod task_stacks;
 mod tasks;
 pub mod thread_names;
 mod time_window;
@@ -61,7 +62,7 @@ mod walk;
 
 pub use attach_error::{AttachError, Denial};
 pub use descendants::descendants;
-pub use dump::{StackFrame, ThreadStack, ThreadState, dump};
+pub use dump::{Dump, StackFrame, ThreadStack, ThreadState, WaitingTasks, dump};
 pub use memory::ReadError;
 pub use recording::{Ending, LeftOut, Options, Recording, Stopper, record};
 pub use target::Target;

@@ -243,14 +243,7 @@ impl<M: RemoteMemory> Sampler<M> {
         now: Duration,
         which: AsyncStacks,
     ) {
-        let Stacks { memory, layout, .. } = &self.stacks;
-        if !self.stacks.tells_tasks()
-            && TaskLayout::is_published_by(layout.version)
-            && let Some(runtime) = self.stacks.runtime()
-            && let Some(found) = search.look(now, memory, layout, runtime)
-        {
-            self.stacks.tell_tasks(found, which);
-        }
+        self.stacks.look_for_tasks(search, now, which);
     }
 
     /// What samples do not tell of the process's asyncio tasks.
