@@ -128,3 +128,85 @@ fn stands_still(batch: &Batch) -> bool {
     let (all, most) = (samples.values().sum::<u64>(), samples.values().max());
     most.is_none_or(|most| all - most <= PASSING)
 }
+
+#[cfg(test)]
+mod tests {
+    use crossbeam_channel::{Receiver, bounded};
+    use pystrobe_profile::{Clocks, Observation};
+
+    use super::*;
+
+    fn process(pid: u32) -> Process {
+        Process {
+            pid,
+            command: String::from("python"),
+            python: String::from("3.12.1"),
+        }
+    }
+
+    fn news() -> (News, Receiver<Batch>) {
+        let (sender, batches) = bounded(1);
+        let news = News::of_process(sender, 3, Duration::from_secs(5), process(7));
+        (news, batches)
+    }
+
+    /// A process that was seen at these nodes, ten times at each.
+    fn batch(nodes: &[usize], milliseconds: u64) -> Batch {
+        let observation = |node: &usize| Observation {
+            node: NodeId::from_index(*node),
+            nanoseconds: Clocks::of_wall(10_000_000),
+            samples: Clocks::of_wall(10),
+        };
+        Batch {
+            observations: nodes.iter().map(observation).collect(),
+            elapsed: nanoseconds(Duration::from_millis(milliseconds)),
+            ..Batch::default()
+        }
+    }
+
+    #[test]
+    fn what_moves_is_told_at_once() {
+        let (mut news, batches) = news();
+        assert!(news.send(batch(&[], 50)).is_err());
+        assert!(news.send(batch(&[1, 2], 100)).is_ok() && news.has_begun());
+        let told = batches.recv().unwrap();
+        assert_eq!((told.source, told.processes), (3, vec![process(7)]));
+        assert_eq!(told.elapsed, nanoseconds(Duration::from_millis(5100)));
+        assert!(news.send(batch(&[1], 150)).is_ok());
+        assert!(batches.recv().unwrap().processes.is_empty());
+    }
+
+    #[test]
+    fn what_stands_still_is_told_when_it_is_old_or_has_ended() {
+        let (mut news, _batches) = news();
+        assert!(news.send(batch(&[1, 1], 900)).is_err() && !news.has_begun());
+        assert!(news.send(batch(&[1, 1], 1100)).is_ok());
+
+        let (mut news, batches) = self::news();
+        news.send_last(batch(&[1], 50));
+        assert_eq!(batches.len(), 1);
+    }
+
+    #[test]
+    fn a_copy_that_executes_another_program_was_nothing() {
+        let (mut news, batches) = news();
+        assert!(news.send(batch(&[1], 50)).is_err());
+        news.forget_unsent();
+        assert!(news.send(batch(&[1, 2], 2000)).is_err());
+        news.go_on_as(process(8));
+        assert!(news.send(batch(&[1, 2], 2000)).is_ok());
+        assert_eq!(batches.recv().unwrap().processes, [process(8)]);
+        // What was told stays, whatever is executed then.
+        news.forget_unsent();
+        assert!(news.send(batch(&[1], 2100)).is_ok());
+    }
+
+    #[test]
+    fn without_room_a_batch_comes_back() {
+        let (mut news, batches) = news();
+        assert!(news.send(batch(&[1, 2], 100)).is_ok());
+        assert!(news.send(batch(&[1, 2], 150)).is_err());
+        drop(batches);
+        assert!(news.send(batch(&[1, 2], 200)).is_ok(), "nobody listens");
+    }
+}

@@ -238,7 +238,7 @@ mod tests {
     const SECOND: u64 = 1_000_000_000;
 
     /// A thread that sleeps at one place, works at the next one and sleeps at the third. What it has spent is known only when it has come
-    /// to the next place each time: its state there tells which of the two it belongs to.
+    /// to the next place each time: its state there tells which of the two it belongs to. What it spends while nobody sees it is nobody's.
     #[test]
     fn what_was_spent_belongs_to_where_it_went_to_work() {
         let pid = std::process::id();
@@ -247,6 +247,8 @@ mod tests {
         let (rest, rests) = channel::<()>();
         let thread = std::thread::spawn(move || {
             id.send(nix::unistd::gettid().as_raw()).unwrap();
+            works.recv().unwrap();
+            while rests.try_recv().is_err() {}
             works.recv().unwrap();
             while rests.try_recv().is_err() {}
             works.recv().unwrap();
@@ -268,10 +270,10 @@ mod tests {
             std::thread::yield_now();
         }
         let mut observer = account();
-        let nodes = [0, 1, 2, 3].map(NodeId::from_index);
+        let nodes = [0, 1, 2, 3, 4, 5].map(NodeId::from_index);
         let accounting = Accounting::Open(account());
         let mut track = Track::new((1, key), ThreadId::from_index(0), nodes[0], accounting, 0);
-        let mut spent = [0; 4];
+        let mut spent = [0; 6];
         let mut see = |number: u64| {
             let node = nodes[usize::try_from(number).unwrap()];
             let place = Place {
@@ -282,26 +284,35 @@ mod tests {
             };
             let mut add = |seen: Observation| spent[seen.node.index()] += seen.nanoseconds.cpu;
             track.see(place, SECOND, &mut add);
-            if number == 3 {
+            if number >= 3 {
                 track.hand_out(&mut add);
             }
         };
         see(1);
-        work.send(()).unwrap();
-        let mut worked = 0;
-        while worked < 20_000_000 {
-            worked += observer.since().unwrap().running;
-        }
+        let mut goes_to_work = || {
+            work.send(()).unwrap();
+            let mut worked = 0;
+            while worked < 20_000_000 {
+                worked += observer.since().unwrap().running;
+            }
+        };
+        let goes_to_sleep = || {
+            rest.send(()).unwrap();
+            while state.runs() {
+                std::thread::yield_now();
+            }
+        };
+        goes_to_work();
         see(2);
-        rest.send(()).unwrap();
-        while state.runs() {
-            std::thread::yield_now();
-        }
+        goes_to_sleep();
         see(3);
+        // In the sample between these it is not seen.
+        goes_to_work();
+        goes_to_sleep();
+        see(5);
         work.send(()).unwrap();
         thread.join().unwrap();
-        assert_eq!(spent[1], 0, "{spent:?}");
         assert!(spent[2] > 0, "{spent:?}");
-        assert_eq!(spent[3], 0, "{spent:?}");
+        assert_eq!((spent[1], spent[3], spent[5]), (0, 0, 0), "{spent:?}");
     }
 }
