@@ -167,10 +167,9 @@ fn describe<M: RemoteMemory>(
 ) -> ThreadStack {
     let key = stack.key;
     let memory = &stacks.memory;
-    let native_id = key
-        .native_id
-        .filter(|id| *id != 0)
-        .or_else(|| native_id(memory, key.ident, native_ids));
+    // After a fork of which the interpreter was not told its state is the parent's.
+    let told = key.native_id.filter(|id| native_ids.contains(id));
+    let native_id = told.or_else(|| native_id(memory, key.ident, native_ids));
     let thread = Thread {
         process: 0,
         name: names

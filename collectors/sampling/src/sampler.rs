@@ -397,7 +397,8 @@ fn identify<M: RemoteMemory>(
     if let Some(accounting @ (Accounting::Open(_) | Accounting::Off)) = accounting {
         return (told, accounting);
     }
-    // 3.8 to 3.10 do not say, and after a fork 3.11 still says what the parent's thread was.
+    // 3.8 to 3.10 do not say. After a fork the others say what the parent's thread was, until the interpreter is told; an extension
+    // that forks may not do that.
     let ids = native_ids.get_or_insert_with(|| process::native_ids(pid));
     let id = native_id(memory, key.ident, ids).or(told);
     let accounting = match (id, &accounts) {
