@@ -3,7 +3,10 @@
 use std::io::{self, Write};
 
 use pystrobe_profile::escape;
-use pystrobe_sampling::{AttachError, StackFrame, Target, ThreadStack, ThreadState, descendants};
+use pystrobe_sampling::{
+    AsyncStacks, AttachError, MAX_TASKS, StackFrame, Target, ThreadStack, ThreadState,
+    WaitingTasks, descendants,
+};
 use serde::Serialize;
 
 use crate::args::DumpOptions;
@@ -19,13 +22,28 @@ const WIDEST_COLUMN: usize = 72;
 ///
 /// # Errors
 ///
-/// Where the process, or none of them, can be read, or stdout not be written.
+/// Where the process, or none of them, can be read, or not with its asyncio tasks, or stdout not be written.
 pub(crate) fn dump(options: &DumpOptions) -> Result<(), Failure> {
+    let tasks = options.tasks;
     let processes = match options.subprocesses {
-        true => tree(options.pid)?,
-        false => vec![Stacks::read(Target::attach(options.pid)?)?],
+        true => tree(options.pid, tasks)?,
+        false => {
+            let target = Target::attach(options.pid)?;
+            if tasks.is_some() && !target.tells_tasks() {
+                return Err(Failure::NoTasks {
+                    python: target.python().to_owned(),
+                });
+            }
+            vec![Stacks::read(target, tasks)?]
+        }
     };
-    let dumps: Vec<Dump<'_>> = processes.iter().map(Dump::of).collect();
+    if tasks.is_some() {
+        tell_missing_tasks(&processes);
+    }
+    let dumps: Vec<Dump<'_>> = processes
+        .iter()
+        .map(|stacks| Dump::of(stacks, tasks))
+        .collect();
     stdout::write(|out| {
         if !options.json {
             for (number, dump) in dumps.iter().enumerate() {
@@ -50,11 +68,12 @@ pub(crate) fn dump(options: &DumpOptions) -> Result<(), Failure> {
 /// # Errors
 ///
 /// Where none can be read: what stands in the way of the process itself, or of the first of those that may be a Python.
-fn tree(root: u32) -> Result<Vec<Stacks>, Failure> {
+fn tree(root: u32, tasks: Option<AsyncStacks>) -> Result<Vec<Stacks>, Failure> {
     let mut processes = Vec::new();
     let mut unread: Vec<AttachError> = Vec::new();
     let mut not_python = None;
-    match Target::attach(root).and_then(Stacks::read) {
+    let read = |target| Stacks::read(target, tasks);
+    match Target::attach(root).and_then(read) {
         Ok(stacks) => processes.push(stacks),
         Err(error @ AttachError::NotPython { .. }) => not_python = Some(error),
         Err(
@@ -65,7 +84,7 @@ fn tree(root: u32) -> Result<Vec<Stacks>, Failure> {
         Err(error) => unread.push(error),
     }
     for pid in descendants(root) {
-        match Target::attach_descendant(pid).and_then(Stacks::read) {
+        match Target::attach_descendant(pid).and_then(read) {
             Ok(stacks) => processes.push(stacks),
             Err(
                 AttachError::NotPython { .. }
@@ -86,31 +105,64 @@ fn tree(root: u32) -> Result<Vec<Stacks>, Failure> {
     Ok(processes)
 }
 
+/// Says of which processes asyncio tasks are missing.
+fn tell_missing_tasks(processes: &[Stacks]) {
+    let count = |is: fn(&Stacks) -> bool| processes.iter().filter(|stacks| is(stacks)).count();
+    let notes = Notes::new(false);
+    let untold = count(|stacks| !stacks.target.tells_tasks());
+    if untold > 0 {
+        notes.warning(&format!(
+            "without --async: processes of Python before 3.14, {untold} in all"
+        ));
+    }
+    let too_many = count(|stacks| stacks.tasks_too_many);
+    if too_many > 0 {
+        notes.warning(&format!(
+            "not shown: asyncio tasks beyond the first {MAX_TASKS} of a thread, or what awaits them, in {too_many} of the processes"
+        ));
+    }
+}
+
 /// A process that was read.
 struct Stacks {
     target: Target,
     threads: Vec<ThreadStack>,
+    tasks_too_many: bool,
     source: SourceLines,
 }
 
 impl Stacks {
-    fn read(target: Target) -> Result<Stacks, AttachError> {
+    fn read(target: Target, tasks: Option<AsyncStacks>) -> Result<Stacks, AttachError> {
         let pid = target.pid();
-        let mut threads = pystrobe_sampling::dump(&target)?;
+        let pystrobe_sampling::Dump {
+            mut threads,
+            tasks_too_many,
+        } = pystrobe_sampling::dump(&target, tasks)?;
         threads.sort_by_key(|stack| order(stack, pid));
+        let waiting = |stack| waiting_frames(stack).chain(&stack.frames);
+        let frames = threads.iter().flat_map(waiting);
         let source = SourceLines::read(
             pid,
-            threads
-                .iter()
-                .flat_map(|stack| &stack.frames)
+            frames
+                .filter(|frame| !is_task(frame))
                 .map(|frame| (frame.function.file.as_str(), frame.line)),
         );
         Ok(Stacks {
             target,
             threads,
+            tasks_too_many,
             source,
         })
     }
+}
+
+fn waiting_frames(stack: &ThreadStack) -> impl Iterator<Item = &StackFrame> {
+    stack.waiting.iter().flat_map(|waiting| &waiting.frames)
+}
+
+/// Whether a frame stands for an asyncio task, and so for no code.
+fn is_task(frame: &StackFrame) -> bool {
+    frame.line == 0 && frame.function.first_line == 0
 }
 
 /// The main interpreter first, in it the main thread, then by thread id.
@@ -148,6 +200,68 @@ struct DumpedThread<'a> {
     truncated: bool,
     /// Innermost first.
     frames: Vec<DumpedFrame<'a>>,
+    /// Asyncio tasks that wait and that no other task waits for; with `--async all`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    waiting: Option<Vec<DumpedTasks<'a>>>,
+}
+
+/// Tasks that look alike.
+#[derive(Debug, Serialize)]
+struct DumpedTasks<'a> {
+    /// How many.
+    tasks: u64,
+    /// The outer frames are missing, because there were too many in all.
+    truncated: bool,
+    /// Innermost first.
+    frames: Vec<DumpedFrame<'a>>,
+}
+
+impl<'a> DumpedTasks<'a> {
+    fn of(waiting: &'a WaitingTasks, source: &'a SourceLines) -> Self {
+        DumpedTasks {
+            tasks: waiting.tasks,
+            truncated: waiting.truncated,
+            frames: dumped(&waiting.frames, source),
+        }
+    }
+
+    fn write_text(&self, out: &mut dyn Write) -> io::Result<()> {
+        match self.tasks {
+            1 => writeln!(out, "  1 task waits:")?,
+            tasks => writeln!(out, "  {tasks} tasks wait:")?,
+        }
+        write_frames(&self.frames, "    ", out)?;
+        if self.truncated {
+            writeln!(
+                out,
+                "    (the outer frames are left out: there are too many)"
+            )?;
+        }
+        Ok(())
+    }
+}
+
+fn dumped<'a>(frames: &'a [StackFrame], source: &'a SourceLines) -> Vec<DumpedFrame<'a>> {
+    let frames = frames.iter();
+    frames.map(|frame| DumpedFrame::of(frame, source)).collect()
+}
+
+/// A line for each frame, the source in a column of its own.
+fn write_frames(frames: &[DumpedFrame<'_>], indent: &str, out: &mut dyn Write) -> io::Result<()> {
+    let places: Vec<String> = frames.iter().map(DumpedFrame::place).collect();
+    let width = places
+        .iter()
+        .map(|place| place.chars().count())
+        .max()
+        .unwrap_or(0)
+        .min(WIDEST_COLUMN);
+    for (frame, place) in frames.iter().zip(&places) {
+        match frame.source {
+            Some(source) => writeln!(out, "{indent}{place:<width$}  {}", escape(source))?,
+            None => writeln!(out, "{indent}{place}")?,
+        }
+    }
+    Ok(())
 }
 
 #[derive(Debug, Serialize)]
@@ -160,7 +274,9 @@ struct DumpedFrame<'a> {
 }
 
 impl<'a> DumpedThread<'a> {
-    fn of(stack: &'a ThreadStack, source: &'a SourceLines) -> Self {
+    fn of(stack: &'a ThreadStack, source: &'a SourceLines, tasks: Option<AsyncStacks>) -> Self {
+        let waiting = stack.waiting.iter();
+        let waiting = waiting.map(|waiting| DumpedTasks::of(waiting, source));
         DumpedThread {
             name: &stack.thread.name,
             tid: stack.thread.native_id,
@@ -172,11 +288,8 @@ impl<'a> DumpedThread<'a> {
                 ThreadState::Idle => "idle",
             },
             truncated: stack.truncated,
-            frames: stack
-                .frames
-                .iter()
-                .map(|frame| DumpedFrame::of(frame, source))
-                .collect(),
+            frames: dumped(&stack.frames, source),
+            waiting: (tasks == Some(AsyncStacks::All)).then(|| waiting.collect()),
         }
     }
 
@@ -193,23 +306,14 @@ impl<'a> DumpedThread<'a> {
         if self.frames.is_empty() {
             writeln!(out, "  (no Python frame)")?;
         }
-        let places: Vec<String> = self.frames.iter().map(DumpedFrame::place).collect();
-        let width = places
-            .iter()
-            .map(|place| place.chars().count())
-            .max()
-            .unwrap_or(0)
-            .min(WIDEST_COLUMN);
-        for (frame, place) in self.frames.iter().zip(&places) {
-            match frame.source {
-                Some(source) => writeln!(out, "  {place:<width$}  {}", escape(source))?,
-                None => writeln!(out, "  {place}")?,
-            }
-        }
+        write_frames(&self.frames, "  ", out)?;
         if self.truncated {
             writeln!(out, "  (the outer frames could not be read)")?;
         }
-        Ok(())
+        let waiting = self.waiting.iter().flatten();
+        waiting
+            .into_iter()
+            .try_for_each(|tasks| tasks.write_text(out))
     }
 }
 
@@ -229,6 +333,9 @@ impl<'a> DumpedFrame<'a> {
     }
 
     fn place(&self) -> String {
+        if self.line == 0 && self.first_line == 0 {
+            return escape(self.function).to_string();
+        }
         format!(
             "{}:{} {}",
             escape(self.file),
@@ -239,14 +346,14 @@ impl<'a> DumpedFrame<'a> {
 }
 
 impl<'a> Dump<'a> {
-    fn of(stacks: &'a Stacks) -> Self {
+    fn of(stacks: &'a Stacks, tasks: Option<AsyncStacks>) -> Self {
         let threads = stacks.threads.iter();
         Dump {
             pid: stacks.target.pid(),
             command: stacks.target.command(),
             python: stacks.target.python(),
             threads: threads
-                .map(|stack| DumpedThread::of(stack, &stacks.source))
+                .map(|stack| DumpedThread::of(stack, &stacks.source, tasks))
                 .collect(),
         }
     }
@@ -288,6 +395,7 @@ mod tests {
                 line: 5,
             }],
             truncated: true,
+            waiting: Vec::new(),
         }
     }
 
@@ -299,12 +407,41 @@ mod tests {
             python: "3.12.1",
             threads: stacks
                 .iter()
-                .map(|stack| DumpedThread::of(stack, &source))
+                .map(|stack| DumpedThread::of(stack, &source, Some(AsyncStacks::All)))
                 .collect(),
         };
         let mut text = Vec::new();
         dump.write_text(&mut text).unwrap();
         String::from_utf8(text).unwrap()
+    }
+
+    #[test]
+    fn waiting_tasks_follow_their_thread() {
+        let mut stacks = [stack("MainThread", 7, 0)];
+        stacks[0].truncated = false;
+        let mut task = stacks[0].frames.clone();
+        task[0].line = 0;
+        task[0].function = Function {
+            file: String::from("~"),
+            first_line: 0,
+            name: String::from("<task evil\r>"),
+            qualified_name: String::new(),
+        };
+        for (tasks, truncated) in [(1, false), (20, true)] {
+            stacks[0].waiting.push(WaitingTasks {
+                tasks,
+                frames: task.clone(),
+                truncated,
+            });
+        }
+        let text = text(&stacks);
+        let expected = "  1 task waits:
+    <task evil\\r>
+  20 tasks wait:
+    <task evil\\r>
+    (the outer frames are left out: there are too many)
+";
+        assert!(text.ends_with(expected), "{text}");
     }
 
     #[test]

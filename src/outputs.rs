@@ -1,19 +1,16 @@
 //! The files that a profile goes to.
 //!
-//! Every output is opened before the target is touched, so that a bad path fails first. A file is written
-//! beside its place under a temporary name, and renamed when it is complete: an aborted recording leaves
-//! yesterday's profile as it was. What cannot be renamed onto (stdout, a pipe, a device) is written directly.
+//! Every output is opened before the target is touched, so that a bad path fails first; how each is written is its sink's (`sink.rs`).
 //!
 //! Which processes there will be is not known then. Where each is to have a file, the folder is tried first, by a
 //! file that is removed again, and the files are opened when the processes are known.
 
 use std::ffi::OsString;
-use std::io::{self, BufWriter, IsTerminal, Write};
+use std::io::{self, IsTerminal, Write};
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
 use pystrobe_exporters::{ExportError, Format};
-use tempfile::NamedTempFile;
 
 use crate::args::{OutputSpec, PID, Place};
 use crate::errors::Failure;
@@ -55,7 +52,7 @@ pub(crate) enum Of {
 }
 
 /// What became of the outputs.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Results {
     files: Vec<Written>,
     failures: Vec<Failure>,
@@ -121,25 +118,21 @@ impl Outputs {
         processes: &[&str],
         mut export: impl FnMut(Of, Format, &mut dyn Write) -> Result<(), ExportError>,
     ) -> Results {
-        let mut results = Results {
-            files: Vec::new(),
-            failures: Vec::new(),
-        };
+        let mut results = Results::default();
         for Output { name, format, sink } in self.outputs {
             match sink {
                 Opened::One(sink) => {
-                    let written = write(name, format, sink, |out| export(Of::All, format, out));
-                    results.add(written);
+                    results.add(name, format, sink, |out| export(Of::All, format, out));
                 }
                 Opened::Each { litter, .. } => {
                     for (index, process) in processes.iter().enumerate() {
                         let name = named(&name, process);
-                        let written = open(&name, &litter).and_then(|sink| {
-                            write(name, format, sink, |out| {
+                        match open(&name, &litter) {
+                            Ok(sink) => results.add(name, format, sink, |out| {
                                 export(Of::Process(index), format, out)
-                            })
-                        });
-                        results.add(written);
+                            }),
+                            Err(failure) => results.failures.push(failure),
+                        }
                     }
                 }
             }
@@ -188,10 +181,18 @@ fn named(path: &Path, process: &str) -> PathBuf {
 }
 
 impl Results {
-    fn add(&mut self, written: Result<Option<Written>, Failure>) {
-        match written {
-            Ok(None) => {}
-            Ok(Some(file)) => self.files.push(file),
+    /// Writes one output.
+    fn add(
+        &mut self,
+        name: PathBuf,
+        format: Format,
+        sink: Sink,
+        export: impl FnOnce(&mut dyn Write) -> Result<(), ExportError>,
+    ) {
+        let is_file = !matches!(sink, Sink::Stdout);
+        match sink.fill(&name, export) {
+            Ok(()) if is_file => self.files.push(Written { path: name, format }),
+            Ok(()) => {}
             Err(failure) => self.failures.push(failure),
         }
     }
@@ -213,45 +214,6 @@ impl Results {
             Some(failure) => Err(failure),
             None => Ok(()),
         }
-    }
-}
-
-fn write(
-    name: PathBuf,
-    format: Format,
-    sink: Sink,
-    mut export: impl FnMut(&mut dyn Write) -> Result<(), ExportError>,
-) -> Result<Option<Written>, Failure> {
-    let mut fill = |sink: &mut dyn Write| {
-        let mut buffered = BufWriter::with_capacity(1 << 16, sink);
-        let result =
-            export(&mut buffered).and_then(|()| buffered.flush().map_err(ExportError::from));
-        // What could not be flushed would be tried again on drop.
-        let _ = buffered.into_parts();
-        result
-    };
-    let filled = match sink {
-        Sink::Stdout => {
-            return match fill(&mut io::stdout().lock()) {
-                Err(error) if !is_closed_pipe(&error) => Err(failed(&name, error)),
-                _ => Ok(None),
-            };
-        }
-        Sink::Direct(mut file) => match fill(&mut file) {
-            Err(error) if is_closed_pipe(&error) => Ok(()),
-            result => result,
-        },
-        Sink::Replace {
-            mut temporary,
-            destination,
-        } => match fill(temporary.as_file_mut()) {
-            Ok(()) => return place(temporary, &destination, name, format).map(Some),
-            Err(error) => Err(error),
-        },
-    };
-    match filled {
-        Ok(()) => Ok(Some(Written { path: name, format })),
-        Err(error) => Err(failed(&name, error)),
     }
 }
 
@@ -284,41 +246,10 @@ fn stdout(format: Format) -> Result<Output, Failure> {
     })
 }
 
-fn place(
-    temporary: NamedTempFile,
-    destination: &Path,
-    name: PathBuf,
-    format: Format,
-) -> Result<Written, Failure> {
-    match temporary.persist(destination) {
-        Ok(_) => Ok(Written { path: name, format }),
-        // It took minutes to record: rather litter than loss.
-        Err(error) => Err(Failure::Unplaced {
-            path: name,
-            source: error.error,
-            kept: error.file.keep().ok().map(|(_, path)| path),
-        }),
-    }
-}
-
-fn failed(name: &Path, error: ExportError) -> Failure {
-    match error {
-        ExportError::Io(source) => Failure::output("write", name, source),
-        source => Failure::Export {
-            path: name.to_path_buf(),
-            source,
-        },
-    }
-}
-
-fn is_closed_pipe(error: &ExportError) -> bool {
-    matches!(error, ExportError::Io(error) if error.kind() == io::ErrorKind::BrokenPipe)
-}
-
 #[cfg(test)]
 mod tests {
-    use std::fs::{self, File, Permissions};
-    use std::os::unix::fs::{PermissionsExt, symlink};
+    use std::fs;
+    use std::os::unix::fs::symlink;
 
     use super::*;
     use crate::exit_code;
@@ -362,17 +293,6 @@ mod tests {
     }
 
     #[test]
-    fn it_has_the_permissions_that_any_new_file_has() {
-        let directory = tempfile::tempdir().unwrap();
-        let ordinary = directory.path().join("ordinary");
-        File::create(&ordinary).unwrap();
-        let path = directory.path().join("a.folded");
-        let _ = open_all(&[&path]).unwrap().write(&[], hello);
-        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode();
-        assert_eq!(mode(&path), mode(&ordinary));
-    }
-
-    #[test]
     fn an_aborted_recording_leaves_yesterdays_profile_and_no_litter() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("a.folded");
@@ -405,33 +325,6 @@ mod tests {
         assert_eq!(fs::read(&bad).unwrap(), b"yesterday");
         assert_eq!(fs::read(&good).unwrap(), b"hello");
         assert_eq!(entries(directory.path()), ["bad.folded", "good.folded"]);
-    }
-
-    #[test]
-    fn a_replaced_file_keeps_its_permissions() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("a.folded");
-        fs::write(&path, "secret").unwrap();
-        fs::set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
-        let _ = open_all(&[&path]).unwrap().write(&[], hello);
-        let mode = fs::metadata(&path).unwrap().permissions().mode();
-        assert_eq!(mode & 0o777, 0o600);
-        assert_eq!(fs::read(&path).unwrap(), b"hello");
-    }
-
-    #[test]
-    fn links_stay_links() {
-        let directory = tempfile::tempdir().unwrap();
-        let at = |name: &str| directory.path().join(name);
-        fs::create_dir(at("sub")).unwrap();
-        symlink("sub/real.folded", at("middle")).unwrap();
-        symlink("middle", at("link.folded")).unwrap();
-        for _existing_or_not in 0..2 {
-            open_all(&[&at("link.folded")]).unwrap().write(&[], hello);
-            assert!(at("link.folded").is_symlink() && at("middle").is_symlink());
-            assert_eq!(fs::read(at("sub/real.folded")).unwrap(), b"hello");
-        }
-        assert_eq!(entries(&at("sub")), ["real.folded"]);
     }
 
     #[test]
@@ -499,43 +392,5 @@ mod tests {
         let name = |path: &str| named(Path::new(path), "42");
         assert_eq!(name("d/{pid}-{pid}.svg"), Path::new("d/42-42.svg"));
         assert_eq!(name("{pi{pid}d}"), Path::new("{pi42d}"));
-    }
-
-    #[test]
-    fn devices_are_written_directly() {
-        let null = Path::new("/dev/null");
-        let Results { files, failures } = open_all(&[null]).unwrap().write(&[], hello);
-        assert!(failures.is_empty(), "{failures:?}");
-        assert_eq!(files[0].path, null);
-        assert!(!fs::metadata(null).unwrap().is_file());
-    }
-
-    #[test]
-    fn a_full_device_is_a_failure() {
-        let Results { files, failures } = open_all(&[Path::new("/dev/full")])
-            .unwrap()
-            .write(&[], hello);
-        assert!(files.is_empty());
-        assert_eq!(failures[0].exit_code(), exit_code::OUTPUT);
-    }
-
-    #[test]
-    fn pipes_are_written_directly_and_may_be_closed_early() {
-        let (mut reader, writer) = io::pipe().unwrap();
-        let path = |writer: &io::PipeWriter| {
-            use std::os::fd::AsRawFd;
-            PathBuf::from(format!("/dev/fd/{}", writer.as_raw_fd()))
-        };
-        let outputs = open_all(&[&path(&writer)]).unwrap();
-        let Results { files: _, failures } = outputs.write(&[], hello);
-        assert!(failures.is_empty(), "{failures:?}");
-        let outputs = open_all(&[&path(&writer)]).unwrap();
-        drop(writer);
-        let mut first = [0; 5];
-        io::Read::read_exact(&mut reader, &mut first).unwrap();
-        assert_eq!(&first, b"hello");
-        drop(reader);
-        let Results { files: _, failures } = outputs.write(&[], hello);
-        assert!(failures.is_empty(), "{failures:?}");
     }
 }

@@ -81,36 +81,48 @@ pub(crate) fn record(
 
 /// Says that something is missing in the profile.
 fn tell_left_out(left_out: LeftOut, clock: Clock, notes: Notes) {
-    if left_out.unreadable > 0 {
-        notes.warning(&format!(
-            "not in the profile: processes that could not be read, {} in all",
-            left_out.unreadable
-        ));
-    }
-    if left_out.too_many > 0 {
-        notes.warning(&format!(
-            "not in the profile: processes for which there were too many at once, {} in all",
-            left_out.too_many
-        ));
-    }
-    if left_out.tasks_untold > 0 {
-        notes.warning(&format!(
-            "without --async: processes of Python before 3.14, {} in all",
-            left_out.tasks_untold
-        ));
-    }
-    if left_out.tasks_too_many > 0 {
-        notes.warning(&format!(
-            "not in the profile: asyncio tasks beyond the first {MAX_TASKS} of a thread, or what awaits them, in {} of the processes",
-            left_out.tasks_too_many
-        ));
-    }
-    if left_out.clocks > 0 && clock != Clock::Wall {
-        notes.warning(&format!(
-            "of some processes not every clock could be measured, so {} time may be missing, {} in all",
-            clock.name(),
-            left_out.clocks
-        ));
+    let LeftOut {
+        unreadable,
+        too_many,
+        tasks_untold,
+        tasks_too_many,
+        clocks,
+    } = left_out;
+    // Time that passed is measured of every process.
+    let clocks = if clock == Clock::Wall { 0 } else { clocks };
+    let warnings = [
+        (
+            unreadable,
+            format!("not in the profile: processes that could not be read, {unreadable} in all"),
+        ),
+        (
+            too_many,
+            format!(
+                "not in the profile: processes for which there were too many at once, {too_many} in all"
+            ),
+        ),
+        (
+            tasks_untold,
+            format!("without --async: processes of Python before 3.14, {tasks_untold} in all"),
+        ),
+        (
+            tasks_too_many,
+            format!(
+                "not in the profile: asyncio tasks beyond the first {MAX_TASKS} of a thread, or what awaits them, in {tasks_too_many} of the processes"
+            ),
+        ),
+        (
+            clocks,
+            format!(
+                "of some processes not every clock could be measured, so {} time may be missing, {clocks} in all",
+                clock.name()
+            ),
+        ),
+    ];
+    for (number, warning) in warnings {
+        if number > 0 {
+            notes.warning(&warning);
+        }
     }
 }
 

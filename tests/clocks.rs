@@ -370,3 +370,43 @@ fn forked_children_have_clocks_of_their_own() {
         target.stop();
     }
 }
+
+/// What a fork copies says who the parent's thread was: nobody corrects that where the interpreter is not told, and 3.8 to 3.10 never
+/// knew.
+#[test]
+fn a_forked_child_has_threads_of_its_own() {
+    for version in interpreters::SUPPORTED {
+        interpreters::on(version, |python| {
+            for how in ["os", "libc"] {
+                let _turn = machine::alone();
+                let target = Target::launch(python, "forked.py", &[how]);
+                let child = target.news["child"].to_string();
+                let dumped = pystrobe(["dump", "--json", &child]).run().ok().text();
+                let dumped: serde_json::Value = serde_json::from_str(&dumped).unwrap();
+                assert_eq!(dumped["threads"][0]["tid"].to_string(), child, "{how}");
+
+                let folder = tempfile::tempdir().unwrap();
+                let here = folder.path();
+                pystrobe(["attach", &child, "-d", "1", "-q", "-o", "all.pstats"])
+                    .args(["--thread", &child])
+                    .dir(here)
+                    .run()
+                    .ok();
+                target.stop();
+                let time = |mode: &str| -> u64 {
+                    let words = format!("all.pstats -q -f folded --mode {mode}");
+                    let stacks = folded::parse(&convert(here, &words).run().ok().text());
+                    let crunches = stacks.iter().filter(|stack| stack.has("crunch"));
+                    crunches.map(|stack| stack.weight).sum()
+                };
+                let (cpu, wall) = (time("cpu"), time("wall"));
+                // Whose account is not found is taken to run with the GIL only.
+                assert!(
+                    cpu * 5 > wall,
+                    "{how} on {}: {cpu} of {wall} us",
+                    python.full_version()
+                );
+            }
+        });
+    }
+}

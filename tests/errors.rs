@@ -86,6 +86,24 @@ fn as_somebody(folder: &Path, options: &[&str]) -> Pystrobe {
     Pystrobe::from(command)
 }
 
+/// What makes `setpriv` the user who is nobody.
+const NOBODY: [&str; 3] = ["--reuid=65534", "--regid=65534", "--clear-groups"];
+
+/// A target that belongs to nobody, who can read it, and write what he likes, in this folder.
+fn nobodys_target(python: &Path, folder: &Path) -> Command {
+    std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o777)).unwrap();
+    for name in ["alternating.py", "handshake.py"] {
+        std::fs::copy(target_script(name), folder.join(name)).unwrap();
+    }
+    let mut command = Command::new("setpriv");
+    command
+        .args(NOBODY)
+        .arg(python)
+        .arg("-B")
+        .arg(folder.join("alternating.py"));
+    command
+}
+
 #[test]
 fn the_process_belongs_to_somebody_else() {
     let _turn = machine::alone();
@@ -95,9 +113,8 @@ fn the_process_belongs_to_somebody_else() {
     let target = Target::launch(interpreters::newest(), "alternating.py", &[]);
     let pid = target.pid().to_string();
     let folder = tempfile::tempdir().unwrap();
-    let nobody = ["--reuid=65534", "--regid=65534", "--clear-groups"];
     for subcommand in ["attach", "dump"] {
-        let finished = as_somebody(folder.path(), &nobody)
+        let finished = as_somebody(folder.path(), &NOBODY)
             .args([subcommand, &pid])
             .run();
         finished.failed(5, &[&pid, "hint:", "sudo"]);
@@ -114,26 +131,20 @@ fn a_part_of_the_tree_belongs_to_somebody_else() {
         return skip("becoming somebody else needs root, and a Python that anybody can execute");
     }
     let folder = tempfile::tempdir().unwrap();
-    std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o777)).unwrap();
-    for name in ["alternating.py", "handshake.py"] {
-        std::fs::copy(target_script(name), folder.path().join(name)).unwrap();
-    }
-    let nobody = ["--reuid=65534", "--regid=65534", "--clear-groups"];
     let starter = "import subprocess, sys\n\
                    child = subprocess.Popen(sys.argv[1:])\n\
                    try: child.wait()\n\
                    finally: child.kill()\n";
+    let child = nobodys_target(python, folder.path());
     let mut command = Command::new(python);
     command
-        .args(["-c", starter, "setpriv"])
-        .args(nobody)
-        .arg(python)
-        .arg("-B")
-        .arg(folder.path().join("alternating.py"));
+        .args(["-c", starter])
+        .arg(child.get_program())
+        .args(child.get_args());
     let target = Target::start(&mut command);
     let programs = tempfile::tempdir().unwrap();
     let dump = |pid: &str| {
-        as_somebody(programs.path(), &nobody)
+        as_somebody(programs.path(), &NOBODY)
             .args(["dump", "--subprocesses", pid])
             .run()
     };
@@ -187,21 +198,10 @@ fn a_user_reads_his_own() {
         return skip("there is no /usr/bin/python3");
     }
     let folder = tempfile::tempdir().unwrap();
-    for name in ["alternating.py", "handshake.py"] {
-        std::fs::copy(target_script(name), folder.path().join(name)).unwrap();
-    }
-    let nobody = ["--reuid=65534", "--regid=65534", "--clear-groups"];
-    std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o777)).unwrap();
-    let mut command = Command::new("setpriv");
-    command
-        .args(nobody)
-        .arg(python)
-        .arg("-B")
-        .arg(folder.path().join("alternating.py"));
-    let target = Target::start(&mut command);
+    let target = Target::start(&mut nobodys_target(python, folder.path()));
     let programs = tempfile::tempdir().unwrap();
     let file = folder.path().join("out.pstats");
-    as_somebody(programs.path(), &nobody)
+    as_somebody(programs.path(), &NOBODY)
         .args(["attach", &target.pid().to_string(), "-d", "0.3", "-o"])
         .arg(&file)
         .run()

@@ -5,6 +5,8 @@ use std::fmt::Write;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
+use nix::sys::signal::Signal;
+
 use crate::support::folded::{self, Stack};
 use crate::support::interpreters::{self, Interpreter, on_each_version};
 use crate::support::pystrobe::{Summary, pystrobe};
@@ -292,5 +294,43 @@ fn reads_sub_interpreters(python: &'static Interpreter) {
             !(stack.has("outer_work") && stack.has("inner_work")),
             "{stack:?}"
         );
+    }
+}
+
+/// Each is met while it lasts, and its end disturbs nobody.
+#[test]
+fn sub_interpreters_come_and_go() {
+    let _turn = machine::alone();
+    for version in ["3.12", "3.13", "3.14", "3.15"] {
+        interpreters::on(version, |python| {
+            let mut target = Target::launch(python, "late_subinterpreters.py", &[]);
+            let folder = tempfile::tempdir().unwrap();
+            let session = pystrobe(["attach", &target.pid().to_string(), "-o", "out.pstats"])
+                .dir(folder.path())
+                .start();
+            session.is_sampling();
+            target.signal(Signal::SIGUSR1);
+            assert_eq!(target.line(), "done");
+            session.is_sampling();
+            let truth = target.stop();
+            let finished = session.finish().ok();
+
+            let summary = finished.summary();
+            assert_eq!(summary.lost, 0, "{finished:?}");
+            let stats = pstats::read(python, &folder.path().join("out.pstats"));
+            stats.obeys_the_laws();
+            let time_of = |name: &str| -> f64 {
+                let rows = stats.rows.iter().filter(|(key, _)| key.2 == name);
+                rows.map(|(_, row)| row.ct).sum()
+            };
+            for (function, known) in [("inner_work", "inner"), ("work_afterwards", "afterwards")] {
+                let (seen, known) = (time_of(function), truth[known].as_f64().unwrap());
+                // That a second interpreter is there is noticed within a hundredth of a second.
+                assert!(
+                    seen < 1.05 * known && seen > 0.8 * known,
+                    "{function}: {seen} of {known} s: {finished:?}"
+                );
+            }
+        });
     }
 }

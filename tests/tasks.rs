@@ -1,11 +1,13 @@
 //! Asyncio tasks, shown below those that await them.
 
 use std::path::Path;
+use std::time::Instant;
 
 use serde_json::Value;
 
 use crate::support::folded::{self, Stack};
 use crate::support::interpreters::{self, Interpreter};
+use crate::support::process::PATIENCE;
 use crate::support::pystrobe::{Finished, pystrobe};
 use crate::support::target::Target;
 use crate::support::{machine, pstats, target_script};
@@ -247,6 +249,16 @@ fn older_versions_do_not_tell_their_tasks() {
             let finished = attach().run();
             finished.failed(4, &["asyncio tasks", &python.full_version(), "3.14"]);
             assert!(!folder.path().join("out.folded").exists());
+            let dump = |words: &[&str]| pystrobe(["dump", "--async", &pid]).args(words).run();
+            dump(&[]).failed(4, &["asyncio tasks", &python.full_version(), "3.14"]);
+            let dumped = dump(&["--subprocesses"]).ok();
+            assert!(dumped.text().contains("alternate"), "{dumped:?}");
+            assert!(
+                dumped
+                    .stderr
+                    .contains("without --async: processes of Python before 3.14, 1 in all"),
+                "{dumped:?}"
+            );
 
             // One of several is shown without, and that is said.
             let session = attach().args(["--subprocesses"]).start();
@@ -276,4 +288,121 @@ fn older_versions_do_not_tell_their_tasks() {
             );
         });
     }
+}
+
+/// The names of the functions of a stack, innermost first.
+fn functions(stack: &Value) -> Vec<&str> {
+    let frames = stack["frames"].as_array().unwrap();
+    frames
+        .iter()
+        .map(|frame| frame["function"].as_str().unwrap())
+        .collect()
+}
+
+/// Dumps a target until its main thread is as it is wanted.
+fn dump_until(target: &Target, words: &[&str], is_wanted: impl Fn(&Value) -> bool) -> Value {
+    let began = Instant::now();
+    loop {
+        let dumped = pystrobe(["dump", "--json", &target.pid().to_string()])
+            .args(words)
+            .run()
+            .ok()
+            .text();
+        let dumped: Value = serde_json::from_str(&dumped).unwrap();
+        let main = dumped["threads"][0].clone();
+        if is_wanted(&main) {
+            return main;
+        }
+        assert!(began.elapsed() < PATIENCE, "{main:#}");
+    }
+}
+
+/// A dump shows the task that runs on those that await it, and with `all` those that wait.
+#[test]
+fn a_dump_shows_tasks() {
+    let _turn = machine::shared();
+    on_versions(|python| {
+        let target = Target::launch(python, "tasks.py", &["gather"]);
+        let computes = |stack: &Value| functions(stack).first() == Some(&"compute");
+        let slow = ["numbers", "slow", "<task Bäcker Ω>", "main", "<task>"];
+        let slow = [&["compute", "unit"], &slow[..]].concat();
+        let quick = ["compute", "unit", "quick", "<task quick>", "main", "<task>"];
+        for _ in 0..10 {
+            let main = dump_until(&target, &["--async"], computes);
+            let functions = functions(&main);
+            assert!(functions == slow || functions == quick, "{functions:?}");
+            assert_eq!(main["truncated"], false);
+            assert_eq!(main.get("waiting"), None, "{main:#}");
+            let task = &main["frames"].as_array().unwrap().last().unwrap();
+            assert_eq!((&task["line"], &task["source"]), (&0.into(), &Value::Null));
+        }
+        let main = dump_until(&target, &["--async=all"], computes);
+        let waiting = main["waiting"].as_array().unwrap();
+        assert_eq!(waiting.len(), 2, "{main:#}");
+        assert!(waiting.iter().all(|one| one["tasks"] == 1), "{main:#}");
+        let stacks: Vec<Vec<&str>> = waiting.iter().map(functions).collect();
+        let sleeper = ["sleep", "nap", "<task sleeper>"];
+        assert!(stacks.iter().any(|stack| *stack == sleeper), "{main:#}");
+        let other = if functions(&main) == slow {
+            &quick
+        } else {
+            &slow[..]
+        };
+        assert!(
+            stacks.iter().any(|stack| stack.ends_with(&other[1..])),
+            "{main:#}"
+        );
+
+        // Without it everything is as ever.
+        let main = dump_until(&target, &[], computes);
+        assert!(functions(&main).contains(&"BaseEventLoop._run_once"));
+        assert_eq!(main.get("waiting"), None);
+        target.stop();
+    });
+}
+
+/// While all wait, the thread is in the event loop, and tasks that look alike are one stack.
+#[test]
+fn a_dump_counts_tasks_that_look_alike() {
+    let _turn = machine::shared();
+    on_versions(|python| {
+        let code = "
+import asyncio
+async def listen(event):
+    await event.wait()
+async def main():
+    event = asyncio.Event()
+    asyncio.get_running_loop().call_soon(print, 'ready')
+    await asyncio.gather(*[asyncio.create_task(listen(event), name='ear') for _ in range(3)])
+asyncio.run(main())";
+        let mut command = python.command();
+        command.args(["-u", "-c", code]);
+        let target = Target::start(&mut command);
+        let stands = |main: &Value| main["waiting"][0]["tasks"] == 3;
+        let main = dump_until(&target, &["--async=all"], stands);
+        assert!(
+            functions(&main).contains(&"BaseEventLoop._run_once"),
+            "{main:#}"
+        );
+        let waiting = main["waiting"].as_array().unwrap();
+        assert_eq!(waiting.len(), 1, "{main:#}");
+        assert_eq!(
+            functions(&waiting[0]),
+            ["Event.wait", "listen", "<task ear>", "main", "<task>"]
+        );
+
+        let text = pystrobe(["dump", "--async", "all", &target.pid().to_string()])
+            .run()
+            .ok()
+            .text();
+        let (_, waiting) = text.split_once("\n  3 tasks wait:\n").unwrap();
+        let lines: Vec<&str> = waiting.lines().collect();
+        assert_eq!(lines.len(), 5, "{text}");
+        assert_eq!(
+            (lines[2], lines[4]),
+            ("    <task ear>", "    <task>"),
+            "{text}"
+        );
+        assert!(lines[0].contains("locks.py:") && lines[0].contains(" Event.wait  await "));
+    });
 }

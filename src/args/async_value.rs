@@ -74,6 +74,8 @@ mod tests {
                 "run -d 3 -o x --async=all -- a",
             ),
             ("top --async all 12", "top --async=all 12"),
+            ("dump --async all 12", "dump --async=all 12"),
+            ("dump 12 --async --json", "dump 12 --async --json"),
             ("--async all", "--async all"),
             ("attach 12 --async", "attach 12 --async"),
         ] {

@@ -1,13 +1,16 @@
 //! `dump`: a process id, and for whom.
 
 use clap::Args;
+use pystrobe_sampling::AsyncStacks;
 
+use super::recording::Which;
 use super::target::TargetArgs;
 
 const EXAMPLES: &str = "\
 Examples:
   pystrobe dump 1234
   pystrobe dump --json 1234 | jq '.threads[].state'
+  pystrobe dump --async all 1234
   pystrobe dump --subprocesses 1234
   pystrobe dump --subprocesses --json 1234 | jq '.[].pid'";
 
@@ -27,6 +30,24 @@ pub(crate) struct DumpArgs {
     #[arg(long)]
     subprocesses: bool,
 
+    /// Show asyncio tasks below those that await them, in place of the event loop; `all`: the waiting ones too
+    ///
+    /// What a thread runs is shown as the coroutines of its task, above those of the task that awaits it, and so on down
+    /// to one that nobody awaits; a frame `<task NAME>` stands below the coroutines of each. With `--async all` the tasks that
+    /// wait, and that no other task waits for, follow the stack of their thread; those that look alike are counted.
+    ///
+    /// CPython 3.14 and later. Older processes of a tree (--subprocesses) are shown as without this.
+    #[arg(
+        id = "async",
+        long,
+        value_name = "WHICH",
+        value_enum,
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "running"
+    )]
+    tasks: Option<Which>,
+
     /// Write JSON; a list of processes with --subprocesses
     #[arg(long)]
     json: bool,
@@ -39,6 +60,8 @@ pub(crate) struct DumpOptions {
     pub(crate) pid: u32,
     /// Its descendants too.
     pub(crate) subprocesses: bool,
+    /// Which asyncio tasks are shown as stacks, where any are.
+    pub(crate) tasks: Option<AsyncStacks>,
     /// As JSON rather than as text.
     pub(crate) json: bool,
 }
@@ -49,6 +72,7 @@ impl DumpArgs {
         DumpOptions {
             pid: self.target.pid(),
             subprocesses: self.subprocesses,
+            tasks: self.tasks.map(AsyncStacks::from),
             json: self.json,
         }
     }

@@ -127,6 +127,8 @@ impl Cli {
 
 #[cfg(test)]
 mod tests {
+    use pystrobe_sampling::AsyncStacks;
+
     use super::*;
 
     #[test]
@@ -160,7 +162,17 @@ mod tests {
             Ok(Request::Dump(DumpOptions {
                 pid: 12,
                 subprocesses: false,
+                tasks: None,
                 json: true
+            }))
+        );
+        assert_eq!(
+            read("pystrobe dump --async all --subprocesses 12"),
+            Ok(Request::Dump(DumpOptions {
+                pid: 12,
+                subprocesses: true,
+                tasks: Some(AsyncStacks::All),
+                json: false
             }))
         );
         let Ok(Request::Convert(options)) = read("pystrobe convert - -o x.svg") else {

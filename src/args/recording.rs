@@ -76,11 +76,20 @@ pub(super) struct RecordingArgs {
 
 /// The values of `--async`.
 #[derive(ValueEnum, Debug, Clone, Copy)]
-enum Which {
+pub(super) enum Which {
     /// The task that the thread runs
     Running,
     /// The tasks that wait as well
     All,
+}
+
+impl From<Which> for AsyncStacks {
+    fn from(which: Which) -> Self {
+        match which {
+            Which::Running => Self::Running,
+            Which::All => Self::All,
+        }
+    }
 }
 
 /// How to record.
@@ -110,10 +119,7 @@ impl RecordingArgs {
             interval: self.rate,
             blocking: self.blocking,
             gc: self.gc || !self.no_gc,
-            tasks: self.tasks.map(|which| match which {
-                Which::Running => AsyncStacks::Running,
-                Which::All => AsyncStacks::All,
-            }),
+            tasks: self.tasks.map(AsyncStacks::from),
             subprocesses: self.subprocesses,
             quiet: self.quiet,
         }

@@ -31,6 +31,7 @@ mod maps;
 pub mod memory;
 mod names_schedule;
 mod new_processes;
+mod news;
 #[cfg(test)]
 mod noise;
 mod pause;
@@ -42,13 +43,16 @@ mod python_image;
 mod recording;
 mod ring;
 mod sampler;
+mod sampling_loop;
 mod schedule;
 #[cfg(test)]
 mod simulation;
 mod snapshot;
+mod source;
 mod stacks;
 pub mod strings;
 mod target;
+mod task_stacks;
 mod tasks;
 pub mod thread_names;
 mod time_window;
@@ -58,7 +62,7 @@ mod walk;
 
 pub use attach_error::{AttachError, Denial};
 pub use descendants::descendants;
-pub use dump::{StackFrame, ThreadStack, ThreadState, dump};
+pub use dump::{Dump, StackFrame, ThreadStack, ThreadState, WaitingTasks, dump};
 pub use memory::ReadError;
 pub use recording::{Ending, LeftOut, Options, Recording, Stopper, record};
 pub use target::Target;

@@ -20,11 +20,12 @@ use crate::discovery::{self, Interpreter};
 use crate::kinship::Kinship;
 use crate::memory::ReadError;
 use crate::new_processes::{Born, NewProcesses};
+use crate::news::News;
 use crate::process::{self, ExecWatch};
-use crate::recording::{
-    Ending, FOLLOW_FOR, LeftOutCounts, News, Options, Run, Source, describe, spawn,
-};
+use crate::recording::{Ending, LeftOutCounts, Options, spawn};
+use crate::sampling_loop::{FOLLOW_FOR, SamplingLoop};
 use crate::schedule::nanoseconds;
+use crate::source::{Source, describe};
 use crate::target::{self, Target};
 
 /// Between two looks for new processes. A look that finds none is one small read.
@@ -390,8 +391,9 @@ impl Attendant {
             source.watch_from(watch);
         }
         let news = News::of_process(self.sender, self.source, self.started.elapsed(), process);
-        let run = Run::new(pid, self.options, self.stopped, news, source, self.left_out);
-        match run.run() {
+        let sampling =
+            SamplingLoop::new(pid, self.options, self.stopped, news, source, self.left_out);
+        match sampling.run() {
             Ending::Elapsed | Ending::Stopped | Ending::TargetEnded => Attended::Ended,
             Ending::TargetReplaced => match ExecWatch::new(pid) {
                 Ok(watch) => Attended::NotPython(watch),

@@ -243,14 +243,7 @@ impl<M: RemoteMemory> Sampler<M> {
         now: Duration,
         which: AsyncStacks,
     ) {
-        let Stacks { memory, layout, .. } = &self.stacks;
-        if !self.stacks.tells_tasks()
-            && TaskLayout::is_published_by(layout.version)
-            && let Some(runtime) = self.stacks.runtime()
-            && let Some(found) = search.look(now, memory, layout, runtime)
-        {
-            self.stacks.tell_tasks(found, which);
-        }
+        self.stacks.look_for_tasks(search, now, which);
     }
 
     /// What samples do not tell of the process's asyncio tasks.
@@ -404,7 +397,8 @@ fn identify<M: RemoteMemory>(
     if let Some(accounting @ (Accounting::Open(_) | Accounting::Off)) = accounting {
         return (told, accounting);
     }
-    // 3.8 to 3.10 do not say, and after a fork 3.11 still says what the parent's thread was.
+    // 3.8 to 3.10 do not say. After a fork the others say what the parent's thread was, until the interpreter is told; an extension
+    // that forks may not do that.
     let ids = native_ids.get_or_insert_with(|| process::native_ids(pid));
     let id = native_id(memory, key.ident, ids).or(told);
     let accounting = match (id, &accounts) {

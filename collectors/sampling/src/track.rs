@@ -227,3 +227,92 @@ impl Track {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::channel;
+
+    use super::*;
+    use crate::processor_time::Accounts;
+
+    const SECOND: u64 = 1_000_000_000;
+
+    /// A thread that sleeps at one place, works at the next one and sleeps at the third. What it has spent is known only when it has come
+    /// to the next place each time: its state there tells which of the two it belongs to. What it spends while nobody sees it is nobody's.
+    #[test]
+    fn what_was_spent_belongs_to_where_it_went_to_work() {
+        let pid = std::process::id();
+        let (id, ids) = channel();
+        let (work, works) = channel::<()>();
+        let (rest, rests) = channel::<()>();
+        let thread = std::thread::spawn(move || {
+            id.send(nix::unistd::gettid().as_raw()).unwrap();
+            works.recv().unwrap();
+            while rests.try_recv().is_err() {}
+            works.recv().unwrap();
+            while rests.try_recv().is_err() {}
+            works.recv().unwrap();
+        });
+        let native_id = u64::try_from(ids.recv().unwrap()).unwrap();
+        let mut accounts = Accounts::of(pid);
+        let mut account = || match Accounts::of_thread(&mut accounts, native_id) {
+            Accounting::Open(account) => account,
+            other => panic!("{other:?}"),
+        };
+        let key = ThreadKey {
+            state: 0,
+            ident: 0,
+            native_id: Some(native_id),
+            interpreter: 0,
+        };
+        let state = account();
+        while state.runs() {
+            std::thread::yield_now();
+        }
+        let mut observer = account();
+        let nodes = [0, 1, 2, 3, 4, 5].map(NodeId::from_index);
+        let accounting = Accounting::Open(account());
+        let mut track = Track::new((1, key), ThreadId::from_index(0), nodes[0], accounting, 0);
+        let mut spent = [0; 6];
+        let mut see = |number: u64| {
+            let node = nodes[usize::try_from(number).unwrap()];
+            let place = Place {
+                node,
+                doing: Doing::default(),
+                sample: number,
+                time: number * SECOND,
+            };
+            let mut add = |seen: Observation| spent[seen.node.index()] += seen.nanoseconds.cpu;
+            track.see(place, SECOND, &mut add);
+            if number >= 3 {
+                track.hand_out(&mut add);
+            }
+        };
+        see(1);
+        let mut goes_to_work = || {
+            work.send(()).unwrap();
+            let mut worked = 0;
+            while worked < 20_000_000 {
+                worked += observer.since().unwrap().running;
+            }
+        };
+        let goes_to_sleep = || {
+            rest.send(()).unwrap();
+            while state.runs() {
+                std::thread::yield_now();
+            }
+        };
+        goes_to_work();
+        see(2);
+        goes_to_sleep();
+        see(3);
+        // In the sample between these it is not seen.
+        goes_to_work();
+        goes_to_sleep();
+        see(5);
+        work.send(()).unwrap();
+        thread.join().unwrap();
+        assert!(spent[2] > 0, "{spent:?}");
+        assert_eq!((spent[1], spent[3], spent[5]), (0, 0, 0), "{spent:?}");
+    }
+}

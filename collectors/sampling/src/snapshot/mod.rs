@@ -21,9 +21,6 @@ use std::ops::Range;
 
 use crate::memory::{ReadError, Region, RemoteMemory};
 
-/// A region that was unmapped is read last for this many samples.
-const STAYS_DOUBTFUL: u64 = 512;
-
 /// More bytes than this are no process's stacks; it bounds what a target can make us allocate.
 const MAX_BYTES: usize = 1 << 28;
 
@@ -81,8 +78,7 @@ impl Snapshot {
                 self.comparable = false;
                 // What is at `done` is unmapped by now. The rest is still worth having, but not what has been
                 // missing before: one chunk that is gone takes those behind it along.
-                let until = self.sample + STAYS_DOUBTFUL;
-                if self.plan.miss(done, until, self.sample) {
+                if self.plan.miss(done, self.sample) {
                     self.plan.leave_out(done..count);
                     break;
                 }
@@ -209,11 +205,21 @@ impl Snapshot {
         self.plan.rests(start)
     }
 
+    /// A thread has ended, or is another one from now on.
+    pub(crate) fn end_thread(&mut self, thread: u32) {
+        self.plan.end_thread(thread);
+    }
+
     /// Whether a region that starts at an address was planned, and could not be read.
     pub(crate) fn is_missing(&self, address: u64) -> bool {
         self.plan
             .at(address)
             .is_some_and(|slot| slot.start.is_none())
+    }
+
+    /// Whether that was not even tried, because one of another thread could not be read before.
+    pub(crate) fn is_left_out(&self, address: u64) -> bool {
+        self.plan.at(address).is_some_and(|slot| slot.left_out)
     }
 
     /// The bytes of a region; where they were not planned, `enclosing` is fetched now and planned from now on.
@@ -277,5 +283,84 @@ impl Snapshot {
             .into_iter()
             .find_map(|slot| Some((slot, self.plan.covers(slot, address, end)?)))
             .or_else(|| self.plan.find(address, end))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    /// Memory of which some pages are mapped.
+    #[derive(Default)]
+    struct Pages {
+        mapped: RefCell<BTreeSet<u64>>,
+    }
+
+    impl RemoteMemory for Pages {
+        fn read_regions(&self, regions: &[Region], _: &mut [u8]) -> Result<usize, ReadError> {
+            let is_mapped = |region: &&Region| self.mapped.borrow().contains(&region.address);
+            Ok(regions.iter().take_while(is_mapped).count())
+        }
+    }
+
+    fn page(number: u64) -> Region {
+        Region {
+            address: number << 12,
+            length: 64,
+        }
+    }
+
+    /// Two pages that were read and are gone now.
+    fn gone(snapshot: &mut Snapshot, memory: &Pages) {
+        memory.mapped.borrow_mut().extend([1 << 12, 2 << 12]);
+        snapshot.read(memory).unwrap();
+        let wanted = [1, 2].map(|number| (page(u64::from(number)), Group::Older(number)));
+        snapshot.fetch(memory, &wanted).unwrap();
+        memory.mapped.borrow_mut().clear();
+        for _ in 0..3 {
+            snapshot.read(memory).unwrap();
+            assert!(snapshot.get(page(1)).is_none() && snapshot.get(page(2)).is_none());
+        }
+        assert_eq!(snapshot.extra_calls(), 0, "absence costs no second call");
+    }
+
+    #[test]
+    fn what_is_left_out_may_be_there() {
+        let (mut snapshot, memory) = (Snapshot::default(), Pages::default());
+        gone(&mut snapshot, &memory);
+        // Nothing is known of the second one, which is another thread's.
+        assert!(snapshot.is_missing(1 << 12) && !snapshot.is_left_out(1 << 12));
+        assert!(snapshot.is_left_out(2 << 12));
+        memory.mapped.borrow_mut().insert(2 << 12);
+        snapshot.read(&memory).unwrap();
+        let there = page(2);
+        let group = Group::Newest(2);
+        snapshot.get_or_fetch(&memory, there, there, group).unwrap();
+        // From then on it is read with the others.
+        snapshot.read(&memory).unwrap();
+        assert!(snapshot.get(there).is_some());
+        assert_eq!(snapshot.extra_calls(), 0);
+    }
+
+    #[test]
+    fn what_an_ended_thread_had_is_forgotten() {
+        let (mut snapshot, memory) = (Snapshot::default(), Pages::default());
+        gone(&mut snapshot, &memory);
+        snapshot.end_thread(1);
+        snapshot.read(&memory).unwrap();
+        assert!(!snapshot.is_missing(1 << 12) && snapshot.is_missing(2 << 12));
+    }
+
+    #[test]
+    fn what_is_gone_for_long_is_forgotten() {
+        let (mut snapshot, memory) = (Snapshot::default(), Pages::default());
+        gone(&mut snapshot, &memory);
+        for _ in 0..600 {
+            snapshot.read(&memory).unwrap();
+        }
+        assert_eq!(snapshot.plan.slots.len(), 0);
     }
 }

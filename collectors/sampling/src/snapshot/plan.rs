@@ -12,6 +12,10 @@ use crate::memory::{CACHE_LINE, Region};
 /// back to each of them within fewer.
 pub(super) const FORGET_AFTER: u64 = 16;
 
+/// A region that was unmapped is read last for this many samples. Where nobody has asked for it for as long it is forgotten: it would
+/// be in the way of all that is read after it.
+const STAYS_DOUBTFUL: u64 = 512;
+
 /// Of what belongs to a thread and may be forgotten this many stay, those that were used last, and one more for every two
 /// that are in use: to read one costs a tenth of a microsecond, to miss one a call of its own, and then it is later
 /// than all the rest.
@@ -95,6 +99,8 @@ pub(super) struct Slot {
     pub(super) group: Group,
     /// Where its bytes start in the buffer; `None` while they were not read for this sample.
     pub(super) start: Option<usize>,
+    /// Whether that is because one of another thread could not be read before: then nothing is known of it.
+    pub(super) left_out: bool,
     /// The last sample that asked for it.
     pub(super) used: u64,
     /// The sample up to which it is read last, because it was unmapped not long before. It may come back and go again: a
@@ -125,6 +131,8 @@ pub(super) struct Plan {
     /// The bytes of each thread, by its number.
     threads: Vec<Range<usize>>,
     next_rank: u32,
+    /// Threads that have ended since the last sample, by their number.
+    ended: Vec<u32>,
     /// Whether there are slots that have no place in the order yet.
     unsorted: bool,
     /// Whether the layout is not that of the slots any more.
@@ -136,6 +144,15 @@ impl Plan {
     /// the sample before.
     pub(super) fn prepare(&mut self, sample: u64) -> bool {
         self.next_rank = 0;
+        if !self.ended.is_empty() {
+            let ended = std::mem::take(&mut self.ended);
+            let stays = |slot: &Slot| match slot.group {
+                Group::Foot(of) => !ended.contains(&of),
+                group => group.thread().is_none_or(|of| !ended.contains(&of)),
+            };
+            self.slots.retain(stays);
+            self.unsorted = true;
+        }
         if sample.is_multiple_of(FORGET_AFTER) {
             self.forget_unused(sample);
         }
@@ -154,12 +171,16 @@ impl Plan {
     /// Plans a region from the next sample on. For this one it has been read to `start`.
     pub(super) fn add(&mut self, region: Region, group: Group, start: usize, sample: u64) {
         let known = self.by_address.get(&region.address).copied();
+        // It is there, though what was to be read before it is not: its absence does not depend on that one's.
+        let doubtful = known.map(|slot| &self.slots[slot]);
+        let doubtful = doubtful.filter(|slot| !slot.left_out);
         let slot = Slot {
             region,
             group,
             start: Some(start),
+            left_out: false,
             used: sample,
-            doubtful: known.map_or(0, |slot| self.slots[slot].doubtful),
+            doubtful: doubtful.map_or(0, |slot| slot.doubtful),
             rank: self.next_rank,
             read_with: 0,
         };
@@ -168,7 +189,7 @@ impl Plan {
         match known {
             // The same place, longer: what was planned there is superseded.
             Some(known) => {
-                self.unsorted |= self.slots[known].group != group;
+                self.unsorted |= self.slots[known].group != group || self.slots[known].left_out;
                 self.slots[known] = slot;
             }
             None => {
@@ -177,6 +198,11 @@ impl Plan {
                 self.slots.push(slot);
             }
         }
+    }
+
+    /// What belongs to a thread is forgotten with the next sample: another one may get its number, and its memory.
+    pub(super) fn end_thread(&mut self, thread: u32) {
+        self.ended.push(thread);
     }
 
     /// The next sample has a layout of its own, whatever is planned for it.
@@ -194,9 +220,9 @@ impl Plan {
         }
     }
 
-    /// Notes that a region could not be read for this sample. Up to the sample `until` it is read last. Gives whether it had
+    /// Notes that a region could not be read for this sample. From now on it is read last for a while. Gives whether it had
     /// been missing not long before.
-    pub(super) fn miss(&mut self, region: usize, until: u64, sample: u64) -> bool {
+    pub(super) fn miss(&mut self, region: usize, sample: u64) -> bool {
         let mut known = false;
         self.changed = true;
         for slot in self
@@ -205,7 +231,7 @@ impl Plan {
             .filter(|slot| slot.read_with == region)
         {
             known |= slot.doubtful >= sample;
-            (slot.doubtful, slot.start) = (until, None);
+            (slot.doubtful, slot.start) = (sample + STAYS_DOUBTFUL, None);
         }
         self.unsorted |= !known;
         known
@@ -213,9 +239,13 @@ impl Plan {
 
     /// Notes that the regions from one on were not read for this sample.
     pub(super) fn leave_out(&mut self, regions: Range<usize>) {
+        let missing = self.slots.iter();
+        let mut missing = missing.filter(|slot| slot.read_with == regions.start);
+        let of = missing.next().and_then(|slot| slot.group.thread());
         for slot in &mut self.slots {
             if regions.contains(&slot.read_with) {
                 slot.start = None;
+                slot.left_out = slot.group.thread() != of;
             }
         }
     }
@@ -303,7 +333,9 @@ impl Plan {
     fn forget_unused(&mut self, sample: u64) {
         let oldest = sample.saturating_sub(FORGET_AFTER).max(1);
         let before = self.slots.len();
-        // What may come back costs nothing while it is away.
+        // What may come back costs nothing while it is away, but what is away for long does not come back.
+        self.slots
+            .retain(|slot| slot.start.is_some() || slot.used + STAYS_DOUBTFUL >= sample);
         let stays = |slot: &Slot| slot.used >= oldest || slot.doubtful >= sample;
         self.slots
             .retain(|slot| stays(slot) || !slot.group.is_unordered());
@@ -396,6 +428,7 @@ impl Plan {
             let start = starts[slot.read_with];
             let offset = slot.region.address - whole.address;
             slot.start = usize::try_from(offset).ok().map(|offset| start + offset);
+            slot.left_out = false;
             let thread = slot.group.thread().map(usize::try_from);
             if let Some(Ok(thread)) = thread {
                 if self.threads.len() <= thread {

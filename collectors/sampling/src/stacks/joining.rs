@@ -1,10 +1,12 @@
 //! The logical stacks of asyncio tasks, read right after the stacks of the threads.
 
+use std::time::Duration;
+
 use crate::discovery::Roots;
 use crate::layout::TaskLayout;
 use crate::memory::{ReadError, RemoteMemory};
 use crate::snapshot::Group;
-use crate::tasks::{AsyncStacks, Joined, Reader, Subject, Tasks};
+use crate::tasks::{AsyncStacks, Joined, Reader, Subject, TaskSearch, Tasks};
 
 use super::{Stacks, ThreadStack, number};
 
@@ -14,6 +16,22 @@ impl<M: RemoteMemory> Stacks<M> {
         match self.roots {
             Roots::Runtime(runtime) => Some(runtime),
             Roots::Interpreter(_) => None,
+        }
+    }
+
+    /// Looks for the asyncio tasks of the process, unless they are found.
+    pub(crate) fn look_for_tasks(
+        &mut self,
+        search: &mut TaskSearch,
+        now: Duration,
+        which: AsyncStacks,
+    ) {
+        if !self.tells_tasks()
+            && TaskLayout::is_published_by(self.layout.version)
+            && let Some(runtime) = self.runtime()
+            && let Some(found) = search.look(now, &self.memory, &self.layout, runtime)
+        {
+            self.tell_tasks(found, which);
         }
     }
 
@@ -32,6 +50,12 @@ impl<M: RemoteMemory> Stacks<M> {
         self.tasks.as_ref().is_some_and(|tasks| tasks.too_many)
     }
 
+    /// Whether a thread said in the last reading that it runs a task of which nothing was on its stack: both were read while the
+    /// event loop went from one task to another.
+    pub(crate) fn has_astray_task(&self) -> bool {
+        self.tasks.as_ref().is_some_and(|tasks| tasks.astray)
+    }
+
     /// The logical stacks of a thread in the last reading, where it has any.
     pub(crate) fn joined(&self, slot: usize, thread: &ThreadStack) -> Option<&Joined> {
         self.tasks.as_ref()?.joined(slot, thread.serial)
@@ -48,6 +72,7 @@ impl<M: RemoteMemory> Stacks<M> {
     }
 
     fn join_all(&mut self, tasks: &mut Tasks) -> Result<(), ReadError> {
+        tasks.astray = false;
         let sample = self.snapshot.sample();
         let forgets = self.snapshot.is_before_forgetting();
         for &slot in &self.current {

@@ -168,6 +168,9 @@ impl<M: RemoteMemory> Stacks<M> {
         }
         self.serials += 1;
         self.known.forget_thread(number(slot));
+        if let Some(Some(_)) = self.slots.get(slot) {
+            self.snapshot.end_thread(number(slot));
+        }
         if self.free.last() == Some(&slot) {
             self.free.pop();
         }
@@ -233,6 +236,7 @@ impl<M: RemoteMemory> Stacks<M> {
             {
                 self.by_state.remove(&thread.key.state);
                 *slot = None;
+                self.snapshot.end_thread(super::number(number));
                 self.free.push(number);
             }
         }

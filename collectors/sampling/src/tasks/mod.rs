@@ -47,7 +47,7 @@ pub enum AsyncStacks {
 }
 
 /// A frame of a logical stack.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct LogicalFrame {
     /// The frame below it, which comes before it; `None` at the foot of the thread.
     pub(crate) parent: Option<u32>,
@@ -92,6 +92,8 @@ pub(crate) struct Tasks {
     editions: u64,
     /// Whether there ever were more tasks, or more frames of them, than are read for a sample.
     pub(crate) too_many: bool,
+    /// Whether a thread that was looked at for the last reading said that it runs a task which is not the one on its stack.
+    pub(crate) astray: bool,
 }
 
 /// A thread whose tasks are asked for.
@@ -120,6 +122,7 @@ impl Tasks {
             waiting: Vec::new(),
             editions: 0,
             too_many: false,
+            astray: false,
         }
     }
 
@@ -221,6 +224,7 @@ impl Tasks {
                 return Ok(Some((task, start)));
             }
         }
+        self.astray |= stated != 0;
         Ok(None)
     }
 

@@ -80,6 +80,13 @@ impl<M: RemoteMemory> Walk<'_, M> {
     pub(super) fn read_newest_chunk(&mut self, address: u64, top: u64) -> Result<(), ReadError> {
         if !self.snapshot.is_missing(address) {
             self.chunk = Some(self.read_chunk(address, Some(top))?);
+        } else if self.snapshot.is_left_out(address) {
+            // One of a thread that has ended may have lain in its place, and be looked for after another one that is gone.
+            self.chunk = match self.read_chunk(address, Some(top)) {
+                Ok(chunk) => Some(chunk),
+                Err(ReadError::Fault(_)) => None,
+                Err(error) => return Err(error),
+            };
         }
         Ok(())
     }
