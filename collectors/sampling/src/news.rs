@@ -81,14 +81,14 @@ impl News {
         }
     }
 
-    /// Sends a batch, unless it is no news or there is no room: then it is given back.
-    pub(crate) fn send(&mut self, mut batch: Batch) -> Result<(), Batch> {
+    /// Sends a batch. Gives it back if it is no news, or there is no room.
+    pub(crate) fn send(&mut self, mut batch: Batch) -> Option<Batch> {
         if !self.address(&mut batch, false) {
-            return Err(batch);
+            return Some(batch);
         }
         match self.sender.try_send(batch) {
-            Ok(()) | Err(TrySendError::Disconnected(_)) => Ok(()),
-            Err(TrySendError::Full(batch)) => Err(batch),
+            Ok(()) | Err(TrySendError::Disconnected(_)) => None,
+            Err(TrySendError::Full(batch)) => Some(batch),
         }
     }
 
@@ -167,20 +167,20 @@ mod tests {
     #[test]
     fn what_moves_is_told_at_once() {
         let (mut news, batches) = news();
-        assert!(news.send(batch(&[], 50)).is_err());
-        assert!(news.send(batch(&[1, 2], 100)).is_ok() && news.has_begun());
+        assert!(news.send(batch(&[], 50)).is_some());
+        assert!(news.send(batch(&[1, 2], 100)).is_none() && news.has_begun());
         let told = batches.recv().unwrap();
         assert_eq!((told.source, told.processes), (3, vec![process(7)]));
         assert_eq!(told.elapsed, nanoseconds(Duration::from_millis(5100)));
-        assert!(news.send(batch(&[1], 150)).is_ok());
+        assert!(news.send(batch(&[1], 150)).is_none());
         assert!(batches.recv().unwrap().processes.is_empty());
     }
 
     #[test]
     fn what_stands_still_is_told_when_it_is_old_or_has_ended() {
         let (mut news, _batches) = news();
-        assert!(news.send(batch(&[1, 1], 900)).is_err() && !news.has_begun());
-        assert!(news.send(batch(&[1, 1], 1100)).is_ok());
+        assert!(news.send(batch(&[1, 1], 900)).is_some() && !news.has_begun());
+        assert!(news.send(batch(&[1, 1], 1100)).is_none());
 
         let (mut news, batches) = self::news();
         news.send_last(batch(&[1], 50));
@@ -190,23 +190,23 @@ mod tests {
     #[test]
     fn a_copy_that_executes_another_program_was_nothing() {
         let (mut news, batches) = news();
-        assert!(news.send(batch(&[1], 50)).is_err());
+        assert!(news.send(batch(&[1], 50)).is_some());
         news.forget_unsent();
-        assert!(news.send(batch(&[1, 2], 2000)).is_err());
+        assert!(news.send(batch(&[1, 2], 2000)).is_some());
         news.go_on_as(process(8));
-        assert!(news.send(batch(&[1, 2], 2000)).is_ok());
+        assert!(news.send(batch(&[1, 2], 2000)).is_none());
         assert_eq!(batches.recv().unwrap().processes, [process(8)]);
         // What was told stays, whatever is executed then.
         news.forget_unsent();
-        assert!(news.send(batch(&[1], 2100)).is_ok());
+        assert!(news.send(batch(&[1], 2100)).is_none());
     }
 
     #[test]
     fn without_room_a_batch_comes_back() {
         let (mut news, batches) = news();
-        assert!(news.send(batch(&[1, 2], 100)).is_ok());
-        assert!(news.send(batch(&[1, 2], 150)).is_err());
+        assert!(news.send(batch(&[1, 2], 100)).is_none());
+        assert!(news.send(batch(&[1, 2], 150)).is_some());
         drop(batches);
-        assert!(news.send(batch(&[1, 2], 200)).is_ok(), "nobody listens");
+        assert!(news.send(batch(&[1, 2], 200)).is_none(), "nobody listens");
     }
 }

@@ -174,7 +174,7 @@ impl SamplingLoop {
 
     fn send(&mut self, elapsed: Duration) {
         let batch = self.source.take_batch(elapsed);
-        if let Err(batch) = self.news.send(batch) {
+        if let Some(batch) = self.news.send(batch) {
             self.source.put_back(batch);
         }
     }
