@@ -387,7 +387,7 @@ fn a_forked_child_has_threads_of_its_own() {
 
                 let folder = tempfile::tempdir().unwrap();
                 let here = folder.path();
-                pystrobe(["attach", &child, "-d", "1", "-q", "-o", "all.pstats"])
+                pystrobe(["attach", &child, "-d", "2", "-q", "-o", "all.pstats"])
                     .args(["--thread", &child])
                     .dir(here)
                     .run()
@@ -402,7 +402,7 @@ fn a_forked_child_has_threads_of_its_own() {
                 let (cpu, wall) = (time("cpu"), time("wall"));
                 // Whose account is not found is taken to run with the GIL only.
                 assert!(
-                    cpu * 5 > wall,
+                    cpu * 20 > wall,
                     "{how} on {}: {cpu} of {wall} us",
                     python.full_version()
                 );

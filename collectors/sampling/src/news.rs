@@ -81,7 +81,7 @@ impl News {
         }
     }
 
-    /// Sends a batch. Gives it back where it is no news or there is no room.
+    /// Sends a batch. Gives it back if it is no news, or there is no room.
     pub(crate) fn send(&mut self, mut batch: Batch) -> Option<Batch> {
         if !self.address(&mut batch, false) {
             return Some(batch);
