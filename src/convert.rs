@@ -126,7 +126,7 @@ fn save_table(
         Format::Pstats => write_pstats_table(&file.table, out),
         // Flame graphs and stacks were refused before the outputs were opened.
         Format::Table | Format::Flamegraph | Format::Folded => {
-            write_table(&file.table, file.sampled, &style, out)
+            write_table(&file.table, file.counted, &style, out)
         }
     });
     results.tell(notes)
