@@ -18,6 +18,7 @@ mod errors;
 mod exit_code;
 mod hint;
 mod interrupts;
+mod launched;
 mod litter;
 mod man;
 mod outputs;
