@@ -110,20 +110,36 @@ impl Recording {
     ///
     /// [`OpenError`]
     pub fn open_for_child(&self, path: &Path) -> Result<Recording, OpenError> {
+        Recording::create(&self.options(), path)
+    }
+
+    /// A new file with the options of another, which holds the recording of another process.
+    ///
+    /// # Errors
+    ///
+    /// [`OpenError`]
+    pub fn open_like(other: &Path, path: &Path) -> Result<Recording, OpenError> {
+        let file = OpenOptions::new().read(true).write(true).open(other)?;
+        let (parts, _) = Recording::check(&file)?;
+        Recording::create(&Options::of(Mapping::new(&file, parts)?.header()), path)
+    }
+
+    fn create(options: &Options, path: &Path) -> Result<Recording, OpenError> {
         let file = OpenOptions::new()
             .read(true)
             .write(true)
             .create_new(true)
             .mode(0o600)
             .open(path)?;
-        match self.options().write_to(&file) {
+        match options.write_to(&file) {
             Ok(()) => Recording::of(&file),
             Err(OptionsError::Io(error)) => Err(OpenError::Io(error)),
             Err(OptionsError::TooManyPatterns) => Err(OpenError::NotARecording),
         }
     }
 
-    pub(crate) fn of(file: &File) -> Result<Recording, OpenError> {
+    /// The parts of a file and the state of its recording, if it is one.
+    fn check(file: &File) -> Result<(Parts, u32), OpenError> {
         let mut bytes = [0; offset_of!(Header, python)];
         file.read_exact_at(&mut bytes, 0)?;
         let word = |offset: usize| {
@@ -139,13 +155,18 @@ impl Recording {
         {
             return Err(OpenError::NotARecording);
         }
-        if word(offset_of!(Header, state)) != state::PREPARED {
-            return Err(OpenError::Used);
-        }
         let parts = Parts {
             node_capacity: word(offset_of!(Header, node_capacity)),
             heap_words: word(offset_of!(Header, heap_capacity)),
         };
+        Ok((parts, word(offset_of!(Header, state))))
+    }
+
+    pub(crate) fn of(file: &File) -> Result<Recording, OpenError> {
+        let (parts, state) = Recording::check(file)?;
+        if state != state::PREPARED {
+            return Err(OpenError::Used);
+        }
         let room = Room {
             nodes_backed: 0,
             words_backed: 0,

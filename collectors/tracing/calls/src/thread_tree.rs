@@ -19,6 +19,7 @@ pub struct ThreadTree {
     nodes: NonNull<NodeRecord>,
     thread: NonNull<ThreadRecord>,
     root: u32,
+    ends_with_first: bool,
     index: Index,
     /// The number by which children of a node are told apart from none.
     capacity: u32,
@@ -62,6 +63,7 @@ impl ThreadTree {
             nodes: NonNull::from(nodes).cast(),
             thread: NonNull::from(thread),
             root,
+            ends_with_first: false,
             index: Index::new(),
             capacity: nodes.len() as u32,
             recording: Arc::clone(recording),
@@ -149,6 +151,7 @@ impl ThreadTree {
     #[inline(never)]
     fn enter_slowly(&mut self, function: FunctionId, key: usize) {
         if self.record().folded_depth.load(Relaxed) == 0
+            && !self.is_closed()
             && let Some(number) = self.child(function)
         {
             let node = self.node(number);
@@ -158,6 +161,13 @@ impl ThreadTree {
         } else {
             self.fold();
         }
+    }
+
+    /// What [`ThreadTree::end_with_first`] is about has come and gone.
+    fn is_closed(&self) -> bool {
+        self.ends_with_first
+            && self.record().current.load(Relaxed) == self.root
+            && self.node(self.root).last_child.load(Relaxed) != 0
     }
 
     /// The node of a function below the current one, found or made.
@@ -261,6 +271,16 @@ impl ThreadTree {
     pub fn is_at_root(&self) -> bool {
         let record = self.record();
         record.current.load(Relaxed) == self.root && record.folded_depth.load(Relaxed) == 0
+    }
+
+    /// The kernel's thread id, where that was not known at first.
+    pub fn set_native_id(&mut self, native_id: u64) {
+        self.record().native_id.store(native_id, Relaxed);
+    }
+
+    /// The first function that is called at the root is all that is recorded: what comes after it has returned is not.
+    pub fn end_with_first(&mut self) {
+        self.ends_with_first = true;
     }
 
     /// The thread's name, which is cut where it is longer than 72 bytes.

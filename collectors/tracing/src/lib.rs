@@ -1,0 +1,10 @@
+//! Records every call of a CPython process, by an agent inside it.
+//!
+//! [`Launch`] prepares what a program needs to be recorded from its first line, [`agent_file`] and [`attach_source`] what one needs that runs
+//! already. What is recorded is read by [`pystrobe_calls::read`].
+
+mod attach;
+mod launch;
+
+pub use attach::{agent_file, attach_source, detach_source};
+pub use launch::{Launch, LaunchError};
