@@ -32,6 +32,11 @@ pub fn unix_ns() -> u64 {
     read(CLOCK_REALTIME)
 }
 
+/// Nanoseconds / 2^32 in a tick, if `ticks`, which are not none, took `ns`.
+pub(crate) fn tick_ns(ns: u64, ticks: u64) -> u64 {
+    u64::try_from((u128::from(ns) << 32) / u128::from(ticks.max(1))).unwrap_or(u64::MAX)
+}
+
 const CLOCK_REALTIME: i32 = 0;
 const CLOCK_MONOTONIC: i32 = 1;
 

@@ -63,11 +63,13 @@ pub(crate) struct Header {
     pub(crate) pattern_bytes: AtomicU32,
     pub(crate) pid: AtomicU32,
     pub(crate) started_unix_ns: AtomicU64,
-    /// Two moments on both clocks, the second as late as it is known: they tell how long a tick is.
+    /// The same moment on both clocks.
     pub(crate) started_monotonic_ns: AtomicU64,
     pub(crate) started_ticks: AtomicU64,
-    pub(crate) later_monotonic_ns: AtomicU64,
-    pub(crate) later_ticks: AtomicU64,
+    /// How long a tick is, in nanoseconds / 2^32. One word, so that nobody reads the halves of two measurements.
+    pub(crate) tick_ns: AtomicU64,
+    /// Over how many nanoseconds that was measured.
+    pub(crate) calibrated_ns: AtomicU64,
     pub(crate) ended_ticks: AtomicU64,
     /// What it costs to record a call, in ticks: see `calls::Cost`.
     pub(crate) python_cost: AtomicU64,

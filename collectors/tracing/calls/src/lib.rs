@@ -10,10 +10,15 @@ mod calls;
 mod clock;
 mod error;
 mod format;
-
+mod index;
+mod mapping;
+#[cfg(test)]
+mod model_tests;
 mod options;
 mod pattern;
 mod read;
+mod recording;
+mod thread_tree;
 
 pub use calls::{About, Calls, Cost, Function, Kind, Node, Thread};
 pub use clock::{monotonic_ns, ticks, unix_ns};
@@ -21,3 +26,5 @@ pub use error::FormatError;
 pub use options::{Options, OptionsError};
 pub use pattern::{Pattern, PatternError, Place};
 pub use read::{read, read_until};
+pub use recording::{FunctionId, OpenError, Recording};
+pub use thread_tree::ThreadTree;

@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io;
 use std::mem::offset_of;
 use std::os::unix::fs::FileExt;
+use std::sync::atomic::Ordering::Relaxed;
 
 use crate::format::{self, Header, PATTERN_BYTES, Parts, flag};
 use crate::pattern::Pattern;
@@ -23,7 +24,7 @@ pub struct Options {
 }
 
 impl Options {
-    /// The default limit: 256 MiB of nodes, 8 MiB of threads, 64 MiB for the names of functions and at most 128 MiB to find a node by its parent, under 512 MB in all.
+    /// The default limit: 256 MiB of nodes, 8 MiB of threads, 64 MiB for the names of functions and at most 144 MiB to find a node by its parent: under 512 MB in all.
     pub const NODE_LIMIT: u32 = 4 * 1024 * 1024;
 
     /// Makes a file, which has to be empty, the place of a recording. It is sparse: it takes what is used of it.
@@ -66,6 +67,25 @@ impl Options {
             offset_of!(Header, magic) as u64,
         )?;
         Ok(())
+    }
+
+    /// What [`Options::write_to`] wrote.
+    pub(crate) fn of(header: &Header) -> Options {
+        let flags = header.flags.load(Relaxed);
+        let length = (header.pattern_bytes.load(Relaxed) as usize).min(PATTERN_BYTES);
+        let bytes: Vec<u8> = header.patterns[..length]
+            .iter()
+            .map(|byte| byte.load(Relaxed))
+            .collect();
+        Options {
+            builtins: flags & flag::BUILTINS != 0,
+            subprocesses: flags & flag::SUBPROCESSES != 0,
+            node_limit: header.node_capacity.load(Relaxed),
+            only: String::from_utf8_lossy(&bytes)
+                .lines()
+                .filter_map(|line| Pattern::parse(line).ok())
+                .collect(),
+        }
     }
 
     fn parts(&self) -> Parts {

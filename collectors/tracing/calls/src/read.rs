@@ -8,7 +8,7 @@ use std::mem::offset_of;
 use std::os::unix::fs::FileExt;
 
 use crate::calls::{About, Calls, Cost, Function, Kind, Node, Thread};
-use crate::clock::{monotonic_ns, ticks};
+use crate::clock::{monotonic_ns, tick_ns, ticks};
 use crate::error::FormatError;
 use crate::format::{
     self, FUNCTION_WORDS, HEADER_BYTES, Header, MAX_THREADS, NodeRecord, PATTERN_BYTES,
@@ -90,36 +90,31 @@ fn read_up_to(file: &File, unix_ns: Option<u64>) -> Result<Calls, FormatError> {
     })
 }
 
-/// How long a tick is: a fraction, from two moments on both clocks.
+/// How long a tick is, in nanoseconds / 2^32.
 #[derive(Debug, Clone, Copy)]
-struct Scale {
-    ns: u64,
-    ticks: u64,
-}
+struct Scale(u64);
 
 impl Scale {
     fn ns(&self, ticks: u64) -> u64 {
-        u64::try_from(u128::from(ticks) * u128::from(self.ns) / u128::from(self.ticks))
-            .unwrap_or(u64::MAX)
+        u64::try_from((u128::from(ticks) * u128::from(self.0)) >> 32).unwrap_or(u64::MAX)
     }
 
     fn ticks(&self, ns: u64) -> u64 {
-        u64::try_from(u128::from(ns) * u128::from(self.ticks) / u128::from(self.ns))
-            .unwrap_or(u64::MAX)
+        u64::try_from((u128::from(ns) << 32) / u128::from(self.0.max(1))).unwrap_or(u64::MAX)
     }
 
     /// A longer span says it better: from the start of the recording to now, if that is what the file's own clock says too (within a
     /// hundredth: more would be another boot, or a recording of another machine).
-    fn refined(self, started_ns: u64, started_ticks: u64) -> Scale {
+    fn refined(self, calibrated_ns: u64, started_ns: u64, started_ticks: u64) -> Scale {
         let (now_ns, now_ticks) = (monotonic_ns(), ticks());
         match (
             now_ns.checked_sub(started_ns),
             now_ticks.checked_sub(started_ticks),
         ) {
-            (Some(ns), Some(ticks)) if ns > self.ns && ticks > 0 => {
-                let said = self.ns(ticks);
-                if said.abs_diff(ns) <= ns / 100 {
-                    Scale { ns, ticks }
+            (Some(ns), Some(ticks)) if ns > calibrated_ns && ticks > 0 => {
+                let longer = Scale(tick_ns(ns, ticks));
+                if self.ns(ticks).abs_diff(ns) <= ns / 100 {
+                    longer
                 } else {
                     self
                 }
@@ -191,13 +186,16 @@ impl Head {
         }
         let started_ns = large(offset_of!(Header, started_monotonic_ns));
         let started_ticks = large(offset_of!(Header, started_ticks));
-        let ns = large(offset_of!(Header, later_monotonic_ns)).saturating_sub(started_ns);
-        let span = large(offset_of!(Header, later_ticks)).saturating_sub(started_ticks);
+        let tick = large(offset_of!(Header, tick_ns));
         // A counter of 1 MHz to 100 GHz: what is outside is no clock.
-        if ns == 0 || span == 0 || span / ns > 100 || ns / span > 1000 {
+        if !((1 << 32) / 100..=1000 << 32).contains(&tick) {
             return Err(FormatError::Damaged("its clock"));
         }
-        let scale = Scale { ns, ticks: span }.refined(started_ns, started_ticks);
+        let scale = Scale(tick).refined(
+            large(offset_of!(Header, calibrated_ns)),
+            started_ns,
+            started_ticks,
+        );
         let cost = |offset| scale.ns(large(offset));
         let python = offset_of!(Header, python);
         Ok(Head {
