@@ -22,6 +22,7 @@ const PASSED_ON: [i32; 6] = [SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2]
 pub(crate) struct Launching {
     program: Arc<Program>,
     outputs: Outputs,
+    litter: Litter,
 }
 
 /// A program that was started.
@@ -43,7 +44,16 @@ impl Launching {
         let program = Arc::new(Program::default());
         handle_signals(&program, &litter)?;
         let outputs = Outputs::open(outputs, &litter)?;
-        Ok(Launching { program, outputs })
+        Ok(Launching {
+            program,
+            outputs,
+            litter,
+        })
+    }
+
+    /// What must not be left behind if a signal ends us.
+    pub(crate) fn litter(&self) -> &Litter {
+        &self.litter
     }
 
     /// Starts the program, after `prepare` has changed what of ours it gets.

@@ -486,7 +486,9 @@ unsafe fn meet_builtin(builtin: Builtin) -> Option<FunctionId> {
         function
     };
     let tracer = get()?;
-    let id = tracer.intern(function)?;
+    // Not interned: two definitions may have one name (`__init_subclass__` of several classes in C), and one that
+    // calls the other does not call itself. There are only so many.
+    let id = tracer.recording.add_function(&function)?;
     tracer
         .builtins
         .insert(builtin.key(), KnownBuiltin { id, name, method });
