@@ -194,7 +194,7 @@ unsafe fn try_start(recording: &Recording) -> Result<Events, String> {
     names::prepare();
     // SAFETY: the caller's promise.
     unsafe {
-        if !code_extra::prepare() {
+        if !code_extra::prepare(PyEval_GetFrame()) {
             return Err("the interpreter lets nobody remember anything of code objects".to_owned());
         }
         let options = recording.options();
@@ -235,7 +235,7 @@ pub(crate) unsafe fn detach() {
     if tracer.is_null() {
         return;
     }
-    GENERATION.store(0, Relaxed);
+    thread::set_generation(0);
     // SAFETY: it came from a box, and nobody finds it any more.
     let tracer = unsafe { Box::from_raw(tracer) };
     // SAFETY: the caller's promise.
@@ -270,7 +270,7 @@ pub(crate) extern "C" fn at_exit() {
         && tracer.phase == Phase::Recording
         && !FORKED.load(Relaxed)
     {
-        GENERATION.store(0, Relaxed);
+        thread::set_generation(0);
         tracer.phase = Phase::Over;
         tracer.recording.end();
     }
@@ -291,7 +291,7 @@ impl Tracer {
     fn begin(&mut self) {
         self.phase = Phase::Recording;
         self.recording.restart();
-        GENERATION.store(self.generation, Relaxed);
+        thread::set_generation(self.generation);
     }
 
     /// The tree of this thread, from now on.
@@ -315,7 +315,7 @@ impl Tracer {
                 tree
             }
         };
-        let thread = thread::adopt(&self.threads, tree, self.generation);
+        let thread = thread::adopt(&self.threads, tree, self.generation)?;
         // SAFETY: just made, for this thread; see `thread::current`.
         Some(unsafe { &mut *thread })
     }
@@ -580,7 +580,7 @@ fn register_fork() {
 /// In the child, right after the fork: from now on no thread has a tree.
 extern "C" fn in_child() {
     FORKS.fetch_add(1, Relaxed);
-    GENERATION.store(0, Relaxed);
+    thread::set_generation(0);
     FORKED.store(true, Relaxed);
 }
 
