@@ -133,7 +133,15 @@ pub(crate) fn adopt(
     mut tree: ThreadTree,
     generation: u32,
 ) -> Option<*mut Thread> {
-    GUARD.try_with(|_| ()).ok()?;
+    let old = GUARD
+        .try_with(|place| {
+            place
+                .try_borrow_mut()
+                .ok()
+                .and_then(|mut place| place.take())
+        })
+        .ok()?;
+    drop(old);
     let main = native_id() == u64::from(std::process::id());
     if main {
         tree.set_name("MainThread");
@@ -154,13 +162,7 @@ pub(crate) fn adopt(
         thread: pointer,
         forks: FORKS.load(Relaxed),
     };
-    let old = GUARD.try_with(|place| {
-        place
-            .try_borrow_mut()
-            .ok()
-            .and_then(|mut place| place.replace(guard))
-    });
-    drop(old);
+    GUARD.set(Some(guard));
     Some(thread)
 }
 
