@@ -5,7 +5,7 @@
 
 use std::ffi::c_void;
 use std::ptr;
-use std::sync::atomic::{AtomicIsize, AtomicPtr, Ordering::Relaxed};
+use std::sync::atomic::{AtomicIsize, AtomicPtr, AtomicUsize, Ordering::Relaxed};
 
 use crate::python::{
     Owned, PyDict_GetItemString, PyDict_SetItemString, PyErr_Clear, PyInterpreterState_GetDict,
@@ -19,13 +19,15 @@ type Set = unsafe extern "C" fn(*mut PyObject, isize, *mut c_void) -> i32;
 static INDEX: AtomicIsize = AtomicIsize::new(-1);
 static GET: AtomicPtr<c_void> = AtomicPtr::new(ptr::null_mut());
 static SET: AtomicPtr<c_void> = AtomicPtr::new(ptr::null_mut());
+/// Where a code object has its `co_extra`, in words; 0 where that was not found.
+static WORD: AtomicUsize = AtomicUsize::new(0);
 
 /// Takes an index for this process, which has 255 in all and never gets one back: so it is kept where the next agent in the same process finds it.
 ///
 /// # Safety
 ///
-/// With the GIL, in the main interpreter.
-pub(crate) unsafe fn prepare() -> bool {
+/// With the GIL, in the main interpreter; `frame` lives or is null.
+pub(crate) unsafe fn prepare(frame: *mut PyObject) -> bool {
     if INDEX.load(Relaxed) >= 0 {
         return true;
     }
@@ -69,7 +71,46 @@ pub(crate) unsafe fn prepare() -> bool {
         GET.store(get, Relaxed);
         SET.store(set, Relaxed);
         INDEX.store(index, Relaxed);
+        if index >= 0
+            && !frame.is_null()
+            && let Some(code) = Owned::attribute(frame, c"f_code")
+        {
+            find_word(code.get());
+        }
         index >= 0
+    }
+}
+
+/// Finds `co_extra` in a code object that has none yet: the word that is not null any more when it has. To read it there is half as long as to ask the interpreter.
+///
+/// # Safety
+///
+/// A code object that lives, with the GIL.
+unsafe fn find_word(code: *mut PyObject) {
+    const MARK: u64 = 0x7079_7374_726f_6265;
+    /// `tp_basicsize` in a type object: behind the head of an object with a size, and the name.
+    const BASIC_SIZE_WORD: usize = 4;
+    // SAFETY: a code object is as long as its type says, at least, and starts with a whole number of words. What was null and is not any more was stored by `set`; there is nothing
+    // else that it stores in the object but a pointer to a size and as many words (`_PyCodeObjectExtra` in `Objects/codeobject.c`, 3.8 to 3.15).
+    unsafe {
+        let words = code.cast::<usize>();
+        let count = *(*code).kind.cast::<usize>().add(BASIC_SIZE_WORD) / size_of::<usize>();
+        let empty: Vec<usize> = (2..count.min(64))
+            .filter(|&word| *words.add(word) == 0)
+            .collect();
+        if get(code) != 0 {
+            return;
+        }
+        set(code, MARK);
+        let mut filled = empty.into_iter().filter(|&word| *words.add(word) != 0);
+        if let (Some(word), None) = (filled.next(), filled.next()) {
+            let extra = *words.add(word) as *const u64;
+            let index = INDEX.load(Relaxed) as usize;
+            if *extra as usize > index && *extra.add(1 + index) == MARK {
+                WORD.store(word, Relaxed);
+            }
+        }
+        set(code, 0);
     }
 }
 
@@ -80,6 +121,25 @@ pub(crate) unsafe fn prepare() -> bool {
 /// A code object that lives, after [`prepare`], with the GIL.
 #[inline(always)]
 pub(crate) unsafe fn get(code: *mut PyObject) -> u64 {
+    let word = WORD.load(Relaxed);
+    if word != 0 {
+        // SAFETY: the caller's promise; `find_word` has found it there. It is a pointer to a size and as many words, or null.
+        unsafe {
+            let extra = *code.cast::<*const u64>().add(word);
+            let index = INDEX.load(Relaxed) as usize;
+            return if !extra.is_null() && *extra as usize > index {
+                *extra.add(1 + index)
+            } else {
+                0
+            };
+        }
+    }
+    // SAFETY: as the caller promises.
+    unsafe { ask(code) }
+}
+
+/// The same by the interpreter's function.
+unsafe fn ask(code: *mut PyObject) -> u64 {
     let mut value = ptr::null_mut();
     // SAFETY: the caller's promise; `prepare` has put a function of that signature there.
     unsafe {

@@ -7,6 +7,7 @@
 //! One library serves 3.8 to 3.15: it uses exported functions only, which the interpreter that loads it resolves.
 
 mod code_extra;
+mod cost;
 mod monitoring;
 mod names;
 mod profile;

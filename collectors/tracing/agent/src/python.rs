@@ -108,6 +108,11 @@ unsafe extern "C" {
         format: *const c_char,
         ...
     ) -> *mut PyObject;
+    pub(crate) fn PyObject_CallFunction(
+        function: *mut PyObject,
+        format: *const c_char,
+        ...
+    ) -> *mut PyObject;
     pub(crate) fn PyType_IsSubtype(kind: *mut PyObject, of: *mut PyObject) -> c_int;
 
     pub(crate) fn PyUnicode_AsUTF8AndSize(text: *mut PyObject, size: *mut isize) -> *const c_char;

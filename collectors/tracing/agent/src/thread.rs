@@ -3,7 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::ffi::CStr;
 use std::ptr;
-use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use pystrobe_calls::{ThreadTree, ticks};
@@ -44,17 +44,58 @@ thread_local! {
     static GUARD: RefCell<Option<Guard>> = const { RefCell::new(None) };
 }
 
+/// The thread that asked last, by its pointer: with the GIL there is one at a time, and mostly the same one. 0 is nobody.
+static LAST: AtomicUsize = AtomicUsize::new(0);
+static LAST_THREAD: AtomicPtr<Thread> = AtomicPtr::new(ptr::null_mut());
+
+/// What is another number in each thread that lives: the thread pointer, by one instruction.
+/// A library that is loaded at run time gets at its thread-local variables only by a call, which takes longer than all else that is done to find a node.
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+fn thread_pointer() -> usize {
+    let pointer;
+    // SAFETY: on x86-64 Linux the first word of the thread's control block is its own address (the ABI for thread-local storage, variant II).
+    unsafe {
+        std::arch::asm!("mov {}, fs:0", out(reg) pointer, options(nostack, preserves_flags, readonly, pure))
+    };
+    pointer
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+#[inline(always)]
+fn thread_pointer() -> usize {
+    CURRENT.with(|current| ptr::from_ref(current) as usize)
+}
+
 /// The tree of this thread, if there is one of this recording.
 #[inline(always)]
 pub(crate) fn current() -> Option<&'static mut Thread> {
-    let (generation, thread) = CURRENT.get();
-    if generation == GENERATION.load(Relaxed) {
-        // SAFETY: a pointer with this generation was put there by `adopt` in this thread, and is taken back only after the generation has passed. Callbacks do
-        // not nest in a thread, so nobody else has it.
-        Some(unsafe { &mut *thread })
+    if LAST.load(Relaxed) == thread_pointer() {
+        // SAFETY: see `current_slowly`, which put it there for this thread. It is taken back when the generation passes, and when the thread ends.
+        Some(unsafe { &mut *LAST_THREAD.load(Relaxed) })
     } else {
-        None
+        current_slowly()
     }
+}
+
+#[cold]
+#[inline(never)]
+fn current_slowly() -> Option<&'static mut Thread> {
+    let (generation, thread) = CURRENT.get();
+    if generation != GENERATION.load(Relaxed) {
+        return None;
+    }
+    LAST_THREAD.store(thread, Relaxed);
+    LAST.store(thread_pointer(), Relaxed);
+    // SAFETY: a pointer with this generation was put there by `adopt` in this thread, and is taken back only after the generation has passed. Callbacks do
+    // not nest in a thread, so nobody else has it.
+    Some(unsafe { &mut *thread })
+}
+
+/// From now on the trees of this generation are used, and no others.
+pub(crate) fn set_generation(generation: u32) {
+    GENERATION.store(generation, Relaxed);
+    LAST.store(0, Relaxed);
 }
 
 /// What tells when a thread ends.
@@ -67,6 +108,9 @@ struct Guard {
 impl Drop for Guard {
     /// At the end of the thread, without the GIL.
     fn drop(&mut self) {
+        // The next thread may have the same pointer.
+        let _ = LAST.compare_exchange(thread_pointer(), 0, Relaxed, Relaxed);
+        CURRENT.set((u32::MAX, ptr::null_mut()));
         // In a forked child the list may be locked for ever, by a thread that is not there.
         if self.forks != FORKS.load(Relaxed) {
             return;
@@ -83,7 +127,21 @@ impl Drop for Guard {
 }
 
 /// Makes a tree the one of this thread, for a generation. It is named as the kernel's main thread where it is that.
-pub(crate) fn adopt(threads: &Threads, mut tree: ThreadTree, generation: u32) -> *mut Thread {
+/// `None` in a thread that is ending: nobody would hear of that any more.
+pub(crate) fn adopt(
+    threads: &Threads,
+    mut tree: ThreadTree,
+    generation: u32,
+) -> Option<*mut Thread> {
+    let old = GUARD
+        .try_with(|place| {
+            place
+                .try_borrow_mut()
+                .ok()
+                .and_then(|mut place| place.take())
+        })
+        .ok()?;
+    drop(old);
     let main = native_id() == u64::from(std::process::id());
     if main {
         tree.set_name("MainThread");
@@ -104,15 +162,8 @@ pub(crate) fn adopt(threads: &Threads, mut tree: ThreadTree, generation: u32) ->
         thread: pointer,
         forks: FORKS.load(Relaxed),
     };
-    // A thread that ends right now has no room for it, and is said to have run until the end of the recording.
-    let old = GUARD.try_with(|place| {
-        place
-            .try_borrow_mut()
-            .ok()
-            .and_then(|mut place| place.replace(guard))
-    });
-    drop(old);
-    thread
+    GUARD.set(Some(guard));
+    Some(thread)
 }
 
 /// `threading.get_ident()` of this thread: on Linux, what `pthread_self` says.

@@ -9,8 +9,9 @@ use std::ptr;
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, PoisonError};
 
-use pystrobe_calls::{Function, FunctionId, Options, Place, Recording, ThreadTree, ticks};
+use pystrobe_calls::{Function, FunctionId, Kind, Options, Place, Recording, ThreadTree, ticks};
 
+use crate::cost::{self, CALLED, Loops};
 use crate::names::{self, Builtin};
 use crate::python::{
     ExceptionAside, Owned, Py_AddPendingCall, Py_GetVersion, PyDict_Next, PyEval_GetFrame,
@@ -143,47 +144,87 @@ unsafe fn start(
 ) -> Result<(), String> {
     // SAFETY: the caller's promise.
     let started = unsafe { try_start(&recording) };
-    match started {
-        Ok(events) => {
-            let recording = Arc::new(recording);
-            let generation = new_generation();
-            let tracer = Box::new(Tracer {
-                options: recording.options(),
-                directory: directory.to_owned(),
-                generation,
-                phase: Phase::Waiting,
-                launched: running.is_none(),
-                functions: HashMap::new(),
-                builtins: HashMap::new(),
-                waiting: HashMap::new(),
-                threads: Threads::default(),
-                events,
-                recording,
-            });
-            TRACER.store(Box::into_raw(tracer), Relaxed);
-            register_fork();
-            if let Some(skip) = running {
-                // SAFETY: the caller's promise.
-                unsafe { seed_all(skip) };
-                let tracer = get().ok_or("the recording is gone")?;
-                tracer.begin();
-            }
-            // SAFETY: the caller's promise.
-            let on = unsafe { switch_on() };
-            if on.is_err() {
-                // SAFETY: the caller's promise.
-                unsafe { detach() };
-            }
-            on
-        }
+    let (events, scratch) = match started {
+        Ok(started) => started,
         Err(why) => {
             recording.refuse(&why);
-            Err(why)
+            return Err(why);
         }
+    };
+    let tracer = Box::new(Tracer {
+        options: Options {
+            only: Vec::new(),
+            ..recording.options()
+        },
+        directory: directory.to_owned(),
+        generation: new_generation(),
+        phase: Phase::Waiting,
+        launched: false,
+        functions: HashMap::new(),
+        builtins: HashMap::new(),
+        waiting: HashMap::new(),
+        threads: Threads::default(),
+        events,
+        recording: Arc::new(scratch),
+    });
+    TRACER.store(Box::into_raw(tracer), Relaxed);
+    register_fork();
+    // SAFETY: the caller's promise.
+    let cost = unsafe {
+        let _aside = ExceptionAside::new();
+        measure_cost()
+    };
+    let cost = match cost {
+        Ok(cost) => cost,
+        Err(why) => {
+            // SAFETY: the caller's promise.
+            unsafe { detach() };
+            recording.refuse(&why);
+            return Err(why);
+        }
+    };
+    let tracer = get().ok_or("the recording is gone")?;
+    recording.begin(&version().0, std::process::id());
+    recording.set_cost(cost[0], cost[1]);
+    tracer.options = recording.options();
+    tracer.forget(Arc::new(recording));
+    tracer.launched = running.is_none();
+    if let Some(skip) = running {
+        // SAFETY: the caller's promise.
+        unsafe { seed_all(skip) };
+        get().ok_or("the recording is gone")?.begin();
+    }
+    Ok(())
+}
+
+/// Switches the events on, and finds out what they cost with a recording that is thrown away.
+unsafe fn measure_cost() -> Result<[(u64, u64); 2], String> {
+    const FAILED: &str = "the cost of an event cannot be measured";
+    // SAFETY: the caller's promise.
+    unsafe {
+        let loops = Loops::new().ok_or(FAILED)?;
+        let without = loops.time().ok_or(FAILED)?;
+        switch_on()?;
+        get().ok_or(FAILED)?.begin();
+        let with = loops.time();
+        let own = loops.own(|| {
+            let Some(tracer) = get() else { return (0, 0) };
+            let own = |kind| {
+                let of_kind = tracer.functions.iter().filter(|(function, _)| {
+                    function.kind == kind && (kind == Kind::Builtin || function.name == CALLED)
+                });
+                of_kind.map(|(_, &id)| tracer.recording.own_ticks(id)).sum()
+            };
+            (own(Kind::Python), own(Kind::Builtin))
+        });
+        thread::set_generation(0);
+        let (with, own) = with.zip(own).ok_or(FAILED)?;
+        Ok(cost::of(without, with, own))
     }
 }
 
-unsafe fn try_start(recording: &Recording) -> Result<Events, String> {
+/// Where events will come from, and a recording to be thrown away.
+unsafe fn try_start(recording: &Recording) -> Result<(Events, Recording), String> {
     if !TRACER.load(Relaxed).is_null() {
         return Err("the process is being traced already".to_owned());
     }
@@ -191,10 +232,11 @@ unsafe fn try_start(recording: &Recording) -> Result<Events, String> {
     if !((3, 8)..=(3, 15)).contains(&pair) {
         return Err(format!("CPython {number} is not one of 3.8 to 3.15"));
     }
+    let scratch = Recording::scratch().map_err(|error| error.to_string())?;
     names::prepare();
     // SAFETY: the caller's promise.
     unsafe {
-        if !code_extra::prepare() {
+        if !code_extra::prepare(PyEval_GetFrame()) {
             return Err("the interpreter lets nobody remember anything of code objects".to_owned());
         }
         let options = recording.options();
@@ -209,8 +251,7 @@ unsafe fn try_start(recording: &Recording) -> Result<Events, String> {
             profile::prepare()?;
             Events::Profile
         };
-        recording.begin(&number, std::process::id());
-        Ok(events)
+        Ok((events, scratch))
     }
 }
 
@@ -235,7 +276,7 @@ pub(crate) unsafe fn detach() {
     if tracer.is_null() {
         return;
     }
-    GENERATION.store(0, Relaxed);
+    thread::set_generation(0);
     // SAFETY: it came from a box, and nobody finds it any more.
     let tracer = unsafe { Box::from_raw(tracer) };
     // SAFETY: the caller's promise.
@@ -270,7 +311,7 @@ pub(crate) extern "C" fn at_exit() {
         && tracer.phase == Phase::Recording
         && !FORKED.load(Relaxed)
     {
-        GENERATION.store(0, Relaxed);
+        thread::set_generation(0);
         tracer.phase = Phase::Over;
         tracer.recording.end();
     }
@@ -291,7 +332,25 @@ impl Tracer {
     fn begin(&mut self) {
         self.phase = Phase::Recording;
         self.recording.restart();
-        GENERATION.store(self.generation, Relaxed);
+        thread::set_generation(self.generation);
+    }
+
+    /// Turns to another recording. What threads have of the one so far is gone.
+    fn forget(&mut self, recording: Arc<Recording>) {
+        for thread in self
+            .threads
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .drain(..)
+        {
+            // SAFETY: it was in the list, so it lives; with the generation nobody finds it any more.
+            drop(unsafe { Box::from_raw(thread.0) });
+        }
+        self.recording = recording;
+        self.functions.clear();
+        self.builtins.clear();
+        self.generation = new_generation();
+        self.phase = Phase::Waiting;
     }
 
     /// The tree of this thread, from now on.
@@ -315,7 +374,7 @@ impl Tracer {
                 tree
             }
         };
-        let thread = thread::adopt(&self.threads, tree, self.generation);
+        let thread = thread::adopt(&self.threads, tree, self.generation)?;
         // SAFETY: just made, for this thread; see `thread::current`.
         Some(unsafe { &mut *thread })
     }
@@ -582,7 +641,7 @@ fn register_fork() {
 /// In the child, right after the fork: from now on no thread has a tree.
 extern "C" fn in_child() {
     FORKS.fetch_add(1, Relaxed);
-    GENERATION.store(0, Relaxed);
+    thread::set_generation(0);
     FORKED.store(true, Relaxed);
 }
 

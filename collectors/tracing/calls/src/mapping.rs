@@ -37,6 +37,20 @@ impl Mapping {
         })
     }
 
+    /// Memory of this process alone, with nothing in it.
+    ///
+    /// # Errors
+    ///
+    /// That the system has no room for it.
+    pub(crate) fn anonymous(parts: Parts) -> io::Result<Mapping> {
+        let bytes = usize::try_from(parts.file_bytes()).map_err(|_| io::ErrorKind::OutOfMemory)?;
+        Ok(Mapping {
+            base: memory::anonymous(bytes)?,
+            bytes,
+            parts,
+        })
+    }
+
     pub(crate) fn header(&self) -> &Header {
         // SAFETY: the mapping is longer than a header, begins at a page, lives as long as `self`, and atomics are valid for any bits.
         unsafe { self.base.cast::<Header>().as_ref() }
@@ -104,6 +118,8 @@ mod memory {
     const PROT_READ: i32 = 1;
     const PROT_WRITE: i32 = 2;
     const MAP_SHARED: i32 = 1;
+    const MAP_PRIVATE: i32 = 2;
+    const MAP_ANONYMOUS: i32 = 0x20;
     const MAP_NORESERVE: i32 = 0x4000;
     const MADV_POPULATE_WRITE: i32 = 23;
     const MADV_DONTDUMP: i32 = 16;
@@ -125,14 +141,22 @@ mod memory {
     }
 
     pub(super) fn of(file: &File, bytes: usize) -> io::Result<NonNull<u8>> {
-        // SAFETY: the kernel chooses an address that nobody has; the descriptor is open.
+        map(bytes, MAP_SHARED, file.as_raw_fd())
+    }
+
+    pub(super) fn anonymous(bytes: usize) -> io::Result<NonNull<u8>> {
+        map(bytes, MAP_PRIVATE | MAP_ANONYMOUS, -1)
+    }
+
+    fn map(bytes: usize, flags: i32, file: i32) -> io::Result<NonNull<u8>> {
+        // SAFETY: the kernel chooses an address that nobody has; the descriptor, if there is one, is open.
         let base = unsafe {
             mmap(
                 ptr::null_mut(),
                 bytes,
                 PROT_READ | PROT_WRITE,
-                MAP_SHARED | MAP_NORESERVE,
-                file.as_raw_fd(),
+                flags | MAP_NORESERVE,
+                file,
                 0,
             )
         };
@@ -186,10 +210,14 @@ mod memory {
         Layout::from_size_align(bytes, PAGE).map_err(|_| io::ErrorKind::OutOfMemory.into())
     }
 
-    pub(super) fn of(file: &File, bytes: usize) -> io::Result<NonNull<u8>> {
+    pub(super) fn anonymous(bytes: usize) -> io::Result<NonNull<u8>> {
         // SAFETY: the layout is not empty: a header is in it.
-        let base = NonNull::new(unsafe { alloc_zeroed(layout(bytes)?) })
-            .ok_or(io::ErrorKind::OutOfMemory)?;
+        NonNull::new(unsafe { alloc_zeroed(layout(bytes)?) })
+            .ok_or_else(|| io::ErrorKind::OutOfMemory.into())
+    }
+
+    pub(super) fn of(file: &File, bytes: usize) -> io::Result<NonNull<u8>> {
+        let base = anonymous(bytes)?;
         // SAFETY: just allocated with this length, zeroed, and nobody else's.
         let memory =
             unsafe { std::slice::from_raw_parts_mut(base.as_ptr(), crate::format::HEADER_BYTES) };

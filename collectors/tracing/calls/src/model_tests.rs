@@ -325,6 +325,28 @@ fn what_ran_before_has_no_calls() {
 }
 
 #[test]
+fn after_the_first_nothing_is_recorded() {
+    let (file, recording) = begun(&Options::default());
+    let ids = functions(&recording, 3);
+    let mut tree = ThreadTree::new(&recording, 1, 2, 0, ticks()).unwrap();
+    tree.end_with_first();
+    for n in [0, 1, 2, 0] {
+        tree.enter(ids[n], n + 1, ticks());
+        tree.enter(ids[1], 2, ticks());
+        tree.enter_known(3, ticks(), || Some(ids[2]));
+        tree.leave(3, ticks());
+        tree.leave(2, ticks());
+        tree.leave(n + 1, ticks());
+        assert!(tree.is_at_root());
+    }
+    let calls = look(&file, &recording);
+    assert_eq!(calls.about.folded, 0);
+    // The same function again is the same again.
+    let counts: Vec<u64> = calls.nodes.iter().map(|node| node.calls).collect();
+    assert_eq!(counts, [0, 2, 2, 2]);
+}
+
+#[test]
 fn files_that_hold_no_calls() {
     let file = tempfile::tempfile().unwrap();
     assert!(matches!(read(&file), Err(FormatError::NotARecording)));

@@ -124,6 +124,35 @@ impl Recording {
         Recording::create(&Options::of(Mapping::new(&file, parts)?.header()), path)
     }
 
+    /// A small one that no file shows, to try things with.
+    ///
+    /// # Errors
+    ///
+    /// [`OpenError::Io`]
+    pub fn scratch() -> Result<Recording, OpenError> {
+        let parts = Parts {
+            node_capacity: 1 << 14,
+            heap_words: 1 << 17,
+        };
+        let recording = Recording::with(Mapping::anonymous(parts)?);
+        // Number 0 is nobody's.
+        recording.map.header().nodes_used.store(1, Relaxed);
+        Ok(recording)
+    }
+
+    /// The own time of a function so far, in all that calls it. Looks at every node.
+    #[must_use]
+    pub fn own_ticks(&self, function: FunctionId) -> u64 {
+        let used = self.map.header().nodes_used.load(Relaxed) as usize;
+        let of_function = self
+            .map
+            .nodes()
+            .iter()
+            .take(used)
+            .filter(|node| node.function.load(Relaxed) == function.0 + 1);
+        of_function.map(|node| node.own_ticks.load(Relaxed)).sum()
+    }
+
     fn create(options: &Options, path: &Path) -> Result<Recording, OpenError> {
         let file = OpenOptions::new()
             .read(true)
@@ -167,16 +196,20 @@ impl Recording {
         if state != state::PREPARED {
             return Err(OpenError::Used);
         }
+        Ok(Recording::with(Mapping::new(file, parts)?))
+    }
+
+    fn with(map: Mapping) -> Recording {
         let room = Room {
             nodes_backed: 0,
             words_backed: 0,
             functions: 0,
             full: false,
         };
-        Ok(Recording {
-            map: Mapping::new(file, parts)?,
+        Recording {
+            map,
             room: Mutex::new(room),
-        })
+        }
     }
 
     /// What the profiler asks for.

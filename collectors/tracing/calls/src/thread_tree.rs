@@ -200,11 +200,12 @@ impl ThreadTree {
     #[inline(never)]
     pub fn fold(&mut self) {
         let record = self.record();
-        record
-            .folded_depth
-            .store(record.folded_depth.load(Relaxed).saturating_add(1), Relaxed);
-        add(&self.node(record.current.load(Relaxed)).folded, 1);
-        self.recording.fold();
+        let depth = record.folded_depth.load(Relaxed);
+        record.folded_depth.store(depth.saturating_add(1), Relaxed);
+        if !self.is_closed() {
+            add(&self.node(record.current.load(Relaxed)).folded, 1);
+            self.recording.fold();
+        }
     }
 
     /// The function that was entered with `key` returns, yields, or is left by an exception. A return of what was never entered is none;
