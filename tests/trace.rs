@@ -259,7 +259,8 @@ fn saves_however_the_program_ends(python: &'static Interpreter) {
     ];
     for (ending, code) in endings {
         let traced = Traced::by(python);
-        let finished = traced.run(&[], "ending.py", ending);
+        // It works for a time that a clock tells it, that of the tracer included.
+        let finished = traced.run(&["--no-correction"], "ending.py", ending);
         assert_eq!(finished.code(), code, "{ending:?}: {finished:?}");
         assert_eq!(finished.text(), "worked\n");
         let table = traced.table();
@@ -292,8 +293,15 @@ fn leaves_others_their_events(python: &'static Interpreter) {
         let traced = Traced::by(python);
         let finished = traced.run(&[], "own_events.py", &[how]).ok();
         assert_eq!(finished.text(), plain, "{how}");
-        assert_eq!(traced.calls("own_events.py", "callee"), 10, "{how}");
-        assert_eq!(traced.calls("own_events.py", "after"), 100, "{how}");
+        // Before 3.12 there is one place for a profiler in each thread, and who sets one has it.
+        let (during, after) = match how {
+            _ if python.version >= (3, 12, 0) => (10, 100),
+            "setprofile" => (0, 0),
+            "threading" => (0, 100),
+            _ => (10, 100),
+        };
+        assert_eq!(traced.calls("own_events.py", "callee"), during, "{how}");
+        assert_eq!(traced.calls("own_events.py", "after"), after, "{how}");
     }
 }
 
@@ -396,7 +404,8 @@ fn calls_beyond_the_limit_are_counted_and_told() {
                     for _ in range(3): deep(3000)\nf(10)\n";
         let traced = Traced::by(python);
         let finished = traced
-            .trace(&["--max-places", "1024", "-c", code])
+            .trace(&["--max-places", "1024"])
+            .args(["-c", code])
             .run()
             .ok();
         let warning = finished
@@ -529,7 +538,8 @@ fn each_process_is_traced_if_asked_for() {
 
             let each = traced.folder.path().join("each-{pid}.pstats");
             let finished = traced
-                .trace(&["--subprocesses", "-o"])
+                .trace(&["--subprocesses"])
+                .arg("-o")
                 .arg(&each)
                 .arg(target_script("processes.py"))
                 .arg(method)

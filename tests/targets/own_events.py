@@ -11,6 +11,9 @@ events = {}
 
 
 def note(name, what):
+    # Whether the call that sets a profiler returns to it depends on whether somebody else has set one before.
+    if name == "setprofile":
+        return
     key = "%s of %s" % (what, name)
     events[key] = events.get(key, 0) + 1
 

@@ -25,6 +25,8 @@ use crate::{code_extra, monitoring, profile};
 pub(crate) const IGNORED: u32 = u32::MAX;
 /// What is remembered of a code object for whose name there was no room.
 const NO_ROOM: u32 = u32::MAX - 1;
+/// So many functions of one description are told apart.
+const MOST_ALIKE: usize = 64;
 
 static TRACER: AtomicPtr<Tracer> = AtomicPtr::new(ptr::null_mut());
 /// The last generation that was given to a recording.
@@ -70,7 +72,8 @@ struct Tracer {
     phase: Phase,
     /// The recording began with the program and ends with it; else it has begun in its midst.
     launched: bool,
-    functions: HashMap<Function, FunctionId>,
+    /// By what they are described as; with the addresses of those that are described so.
+    functions: HashMap<Function, Vec<(usize, FunctionId)>>,
     builtins: HashMap<usize, KnownBuiltin>,
     /// Trees of threads that were running when it began, by ident, until their first event.
     waiting: HashMap<u64, ThreadTree>,
@@ -213,7 +216,8 @@ unsafe fn measure_cost() -> Result<[(u64, u64); 2], String> {
                 let of_kind = tracer.functions.iter().filter(|(function, _)| {
                     function.kind == kind && (kind == Kind::Builtin || function.name == CALLED)
                 });
-                of_kind.map(|(_, &id)| tracer.recording.own_ticks(id)).sum()
+                let ids = of_kind.flat_map(|(_, alike)| alike.iter().map(|&(_, id)| id));
+                ids.map(|id| tracer.recording.own_ticks(id)).sum()
             };
             (own(Kind::Python), own(Kind::Builtin))
         });
@@ -379,12 +383,20 @@ impl Tracer {
         Some(unsafe { &mut *thread })
     }
 
-    fn intern(&mut self, function: Function) -> Option<FunctionId> {
-        if let Some(&id) = self.functions.get(&function) {
+    /// The function that a code object or a C function's definition at this address is. Those that are described alike are told apart, as cProfile does
+    /// (`__init__` of two dataclasses, `__init_subclass__` of two classes in C): one that calls the other does not call itself.
+    /// Only so many, because a program may compile the same function for ever.
+    fn intern(&mut self, address: usize, function: Function) -> Option<FunctionId> {
+        let alike = self.functions.get(&function).map_or(&[][..], Vec::as_slice);
+        let known = alike.iter().find(|(known, _)| *known == address);
+        if let Some(&(_, id)) = known.or(alike.get(MOST_ALIKE - 1)) {
             return Some(id);
         }
         let id = self.recording.add_function(&function)?;
-        self.functions.insert(function, id);
+        self.functions
+            .entry(function)
+            .or_default()
+            .push((address, id));
         Some(id)
     }
 
@@ -477,7 +489,9 @@ unsafe fn meet_code(code: *mut PyObject) -> u32 {
         let Some(tracer) = get() else { return IGNORED };
         let asked = tracer.asked_for(&function, &module);
         let number = if asked {
-            tracer.intern(function).map_or(NO_ROOM, FunctionId::number)
+            tracer
+                .intern(code as usize, function)
+                .map_or(NO_ROOM, FunctionId::number)
         } else {
             IGNORED
         };
@@ -545,9 +559,7 @@ unsafe fn meet_builtin(builtin: Builtin) -> Option<FunctionId> {
         function
     };
     let tracer = get()?;
-    // Not interned: two definitions may have one name (`__init_subclass__` of several classes in C), and one that
-    // calls the other does not call itself. There are only so many.
-    let id = tracer.recording.add_function(&function)?;
+    let id = tracer.intern(builtin.key(), function)?;
     tracer
         .builtins
         .insert(builtin.key(), KnownBuiltin { id, name, method });
@@ -622,7 +634,7 @@ unsafe fn seed(ident: u64, native_id: u64, name: Option<&str>, codes: Vec<Owned>
         if !tracer.asked_for(&function, "") {
             continue;
         }
-        if let Some(id) = tracer.intern(function) {
+        if let Some(id) = tracer.intern(code.get() as usize, function) {
             tree.resume(id, code.get() as usize);
         }
     }
