@@ -277,8 +277,10 @@ fn tuna_shows_the_right_tree() {
             let text = format!("{}::{}::{}", key.0, key.1, key.2);
             assert!(names.contains(&text), "{text} in {names:?}");
         }
+        // Where a function with several callers calls others, tuna does not know for whom, and shows all under each.
+        let is_ambiguous = names.contains("Possible calls of");
         assert!(
-            (time / opened.stats.own_time() - 1.0).abs() < 0.05,
+            is_ambiguous || (time / opened.stats.own_time() - 1.0).abs() < 0.05,
             "{time} of {}",
             opened.stats.own_time()
         );
