@@ -293,15 +293,8 @@ fn leaves_others_their_events(python: &'static Interpreter) {
         let traced = Traced::by(python);
         let finished = traced.run(&[], "own_events.py", &[how]).ok();
         assert_eq!(finished.text(), plain, "{how}");
-        // Before 3.12 there is one place for a profiler in each thread, and who sets one has it.
-        let (during, after) = match how {
-            _ if python.version >= (3, 12, 0) => (10, 100),
-            "setprofile" => (0, 0),
-            "threading" => (0, 100),
-            _ => (10, 100),
-        };
-        assert_eq!(traced.calls("own_events.py", "callee"), during, "{how}");
-        assert_eq!(traced.calls("own_events.py", "after"), after, "{how}");
+        assert_eq!(traced.calls("own_events.py", "callee"), 10, "{how}");
+        assert_eq!(traced.calls("own_events.py", "after"), 100, "{how}");
     }
 }
 

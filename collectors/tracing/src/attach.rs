@@ -3,7 +3,6 @@
 use std::ffi::OsStr;
 use std::fs::OpenOptions;
 use std::io::{self, Write};
-use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
@@ -35,7 +34,8 @@ pub fn attach_source(agent: &Path, recording: &Path, frames: u32) -> String {
     )
 }
 
-/// Python that ends the recording that [`attach_source`] with the same agent's file began, and takes all out again.
+/// Python that ends the recording that [`attach_source`] with the same agent's file began, and takes all out again. It is to be executed in the
+/// same way as that was: what it calls itself is taken out of the recording by the number of `frames` that was given there.
 #[must_use]
 pub fn detach_source(agent: &Path) -> String {
     call(agent, "detach()")
@@ -54,22 +54,34 @@ fn call(agent: &Path, what: &str) -> String {
     format!("exec({}, {{}})\n", literal(OsStr::new(&source)))
 }
 
-/// A text as a Python literal, in ASCII. What is not UTF-8 becomes what Python's file system encoding makes of it.
+/// A text as a Python literal, in ASCII. What is not UTF-8 cannot be a path of ours, which are made of a temporary folder's name: it becomes a path that is not found.
 fn literal(text: &OsStr) -> String {
     let mut literal = String::from("'");
-    let mut push = |character: char| match character {
-        ' '..='~' if character != '\'' && character != '\\' => literal.push(character),
-        _ => literal.push_str(&format!("\\U{:08x}", u32::from(character))),
-    };
-    let mut stray = Vec::new();
-    for chunk in text.as_bytes().utf8_chunks() {
-        chunk.valid().chars().for_each(&mut push);
-        stray.extend_from_slice(chunk.invalid());
-        if !chunk.invalid().is_empty() {
-            // No lone surrogate is a `char`; a marker stands for it until the end.
-            push('\u{fffd}');
+    for character in text.to_string_lossy().chars() {
+        match character {
+            ' '..='~' if character != '\'' && character != '\\' => literal.push(character),
+            _ => literal.push_str(&format!("\\U{:08x}", u32::from(character))),
         }
     }
     literal.push('\'');
     literal
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_in_python() {
+        let source = attach_source(Path::new("/tmp/it's/a.so"), Path::new("/tmp/ü\\b"), 1);
+        assert!(source.is_ascii());
+        assert!(
+            source.starts_with("exec('import sys\\U0000000a"),
+            "{source}"
+        );
+        assert_eq!(
+            literal(OsStr::new("ü'\\")),
+            "'\\U000000fc\\U00000027\\U0000005c'"
+        );
+    }
 }

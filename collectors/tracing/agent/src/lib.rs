@@ -6,6 +6,7 @@
 //!
 //! One library serves 3.8 to 3.15: it uses exported functions only, which the interpreter that loads it resolves.
 
+mod chain;
 mod code_extra;
 mod cost;
 mod monitoring;
@@ -143,10 +144,13 @@ unsafe extern "C" fn attach(_: *mut PyObject, arguments: *mut PyObject) -> *mut 
     }
 }
 
-/// `detach()`
+/// `detach()`: by who has as many frames as who attached.
 unsafe extern "C" fn detach(_: *mut PyObject, _: *mut PyObject) -> *mut PyObject {
     // SAFETY: called by the interpreter, with the GIL.
-    unsafe { tracer::detach() };
+    unsafe {
+        tracer::discard_running();
+        tracer::detach();
+    }
     answer(Ok(()))
 }
 

@@ -164,6 +164,18 @@ impl Tool {
     ///
     /// With the GIL, in the main interpreter.
     pub(crate) unsafe fn switch_on(&self) -> Result<(), String> {
+        // What was not asked for in an earlier recording is still disabled where it has not run since.
+        // SAFETY: the caller's promise; there are no arguments.
+        let restarted = unsafe {
+            monitoring().and_then(|monitoring| {
+                Owned::or_clear(PyObject_CallMethod(
+                    monitoring,
+                    c"restart_events".as_ptr(),
+                    ptr::null(),
+                ))
+            })
+        };
+        drop(restarted);
         // SAFETY: the caller's promise.
         unsafe { self.set_events(self.global) }
             .map(drop)

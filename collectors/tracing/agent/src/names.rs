@@ -58,7 +58,7 @@ pub(crate) unsafe fn running_module() -> String {
 pub(crate) struct Builtin {
     pub(crate) definition: *const PyMethodDef,
     /// What it is a method of, or its module; may be null.
-    own: *mut PyObject,
+    pub(crate) own: *mut PyObject,
     /// A string, or a module; may be null.
     module: *mut PyObject,
 }
@@ -96,6 +96,16 @@ impl Builtin {
             own: function.own,
             module: function.module,
         }
+    }
+
+    /// Whether it is exactly a `builtin_function_or_method`.
+    ///
+    /// # Safety
+    ///
+    /// An object that lives.
+    pub(crate) unsafe fn is_function(object: *mut PyObject) -> bool {
+        // SAFETY: the caller's promise.
+        unsafe { (*object).kind == &raw mut PyCFunction_Type }
     }
 
     /// What a call of `callable` with `first` as its first argument (or the marker `missing`) calls, if cProfile counts it

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering::Relaxed};
 
 use pystrobe_calls::ticks;
 
+use crate::chain;
 use crate::names::Builtin;
 use crate::python::{
     Owned, PyEval_GetFrame, PyEval_SetProfile, PyInterpreterState_Main,
@@ -122,11 +123,12 @@ pub(crate) unsafe fn switch_on() -> Result<(), String> {
         };
         PROFILE_WORD.store(word, Relaxed);
         watch_threads();
+        chain::switch_on();
     }
     Ok(())
 }
 
-/// Sees to it that all threads of the main interpreter that have no profile function have ours. Another one is the program's.
+/// Sees to it that all threads of the main interpreter that have no profile function have ours.
 ///
 /// # Safety
 ///
@@ -138,17 +140,55 @@ unsafe fn watch_threads() {
     }
 }
 
-/// Takes ours out of all threads.
+/// Puts ours in front of this thread's profile function, and gives what that was: 0 if it was none, or ours.
+///
+/// # Safety
+///
+/// With the GIL, and no exception set.
+pub(crate) unsafe fn front() -> usize {
+    // SAFETY: the caller's promise. With the object of theirs left where it is, and the interpreter knowing that there is a profile function.
+    unsafe {
+        let state = PyThreadState_Get();
+        let set = profile_of(state);
+        if set == 0 {
+            PyEval_SetProfile(Some(on_event), ptr::null_mut());
+            0
+        } else if set == on_event as TraceFunction as usize {
+            0
+        } else {
+            *state.cast::<usize>().add(PROFILE_WORD.load(Relaxed)) =
+                on_event as TraceFunction as usize;
+            set
+        }
+    }
+}
+
+/// Takes ours out of all threads, and leaves the program's where it has one.
 ///
 /// # Safety
 ///
 /// With the GIL, in the main interpreter.
 pub(crate) unsafe fn switch_off() {
-    // SAFETY: the caller's promise.
+    // SAFETY: the caller's promise. `c_profileobj` is two words behind `c_profilefunc`, with `c_tracefunc` in between.
     unsafe {
+        chain::switch_off();
         each_thread(|state| {
-            (profile_of(state) == on_event as TraceFunction as usize).then_some(None)
-        })
+            if profile_of(state) != on_event as TraceFunction as usize {
+                return None;
+            }
+            let word = state.cast::<usize>().add(PROFILE_WORD.load(Relaxed));
+            let object = *word.add(2) as *mut PyObject;
+            let theirs = if object.is_null() {
+                0
+            } else {
+                chain::theirs(object)
+            };
+            if theirs == 0 {
+                return Some(None);
+            }
+            *word = theirs;
+            None
+        });
     }
 }
 
@@ -187,15 +227,31 @@ unsafe fn each_thread(wanted: impl Fn(*mut c_void) -> Option<Option<TraceFunctio
     }
 }
 
-/// The profile function.
+/// The profile function: ours, and then the program's, if it has one.
 unsafe extern "C" fn on_event(
-    _: *mut PyObject,
+    theirs: *mut PyObject,
     frame: *mut PyObject,
     event: c_int,
     argument: *mut PyObject,
 ) -> c_int {
     let now = ticks();
     // SAFETY: the interpreter calls with a frame that runs and, for C functions, with a `PyCFunction`; and with the GIL.
+    unsafe {
+        record(frame, event, argument, now);
+        if theirs.is_null() {
+            0
+        } else {
+            chain::pass_on(theirs, frame, event, argument)
+        }
+    }
+}
+
+/// # Safety
+///
+/// What the interpreter calls a profile function with; with the GIL.
+#[inline(always)]
+unsafe fn record(frame: *mut PyObject, event: c_int, argument: *mut PyObject, now: u64) {
+    // SAFETY: the caller's promise.
     unsafe {
         let code = code_of(frame);
         let met = if event == what::CALL {
@@ -204,35 +260,34 @@ unsafe extern "C" fn on_event(
             Event::Other
         };
         let Some(thread) = thread::current().or_else(|| tracer::meet_thread(met)) else {
-            return 0;
+            return;
         };
         match event {
             what::CALL => {
                 tracer::enter(thread, code, now);
             }
-            what::RETURN => {
-                if !tracer::only_some() || tracer::function_of(code) != IGNORED {
-                    thread.tree.leave(code as usize, now);
-                }
-            }
+            what::RETURN if tracer::only_some() && tracer::function_of(code) == IGNORED => {}
+            what::RETURN => thread.tree.leave(code as usize, now),
             what::C_CALL | what::C_EXCEPTION | what::C_RETURN => {
                 let builtin = Builtin::of_function(argument);
-                if event == what::C_RETURN && builtin.key() == START_THREAD.load(Relaxed) {
+                if event == what::C_CALL {
+                    chain::look_at(builtin);
+                } else if event == what::C_RETURN && builtin.key() == START_THREAD.load(Relaxed) {
                     // The new thread waits for the GIL, and has a state already.
                     watch_threads();
                 }
-                if tracer::builtins()
-                    && (!tracer::only_some() || tracer::function_of(code) != IGNORED)
+                if !tracer::builtins()
+                    || tracer::only_some() && tracer::function_of(code) == IGNORED
                 {
-                    if event == what::C_CALL {
-                        tracer::enter_builtin(thread, builtin, now);
-                    } else {
-                        thread.tree.leave(builtin.key(), now);
-                    }
+                    return;
+                }
+                if event == what::C_CALL {
+                    tracer::enter_builtin(thread, builtin, now);
+                } else {
+                    thread.tree.leave(builtin.key(), now);
                 }
             }
             _ => {}
         }
     }
-    0
 }

@@ -51,7 +51,9 @@ impl PyObject {
 }
 
 pub(crate) const METH_VARARGS: c_int = 0x1;
+pub(crate) const METH_KEYWORDS: c_int = 0x2;
 pub(crate) const METH_NOARGS: c_int = 0x4;
+pub(crate) const METH_O: c_int = 0x8;
 pub(crate) const METH_FASTCALL: c_int = 0x80;
 
 /// `Py_tracefunc`: the argument of `PyEval_SetProfile`, a frame, what happened, and with what.

@@ -72,6 +72,8 @@ struct Tracer {
     phase: Phase,
     /// The recording began with the program and ends with it; else it has begun in its midst.
     launched: bool,
+    /// The frames of who asked for it, if it has begun in the midst.
+    skip: usize,
     /// By what they are described as; with the addresses of those that are described so.
     functions: HashMap<Function, Vec<(usize, FunctionId)>>,
     builtins: HashMap<usize, KnownBuiltin>,
@@ -163,6 +165,7 @@ unsafe fn start(
         generation: new_generation(),
         phase: Phase::Waiting,
         launched: false,
+        skip: running.unwrap_or(0),
         functions: HashMap::new(),
         builtins: HashMap::new(),
         waiting: HashMap::new(),
@@ -270,6 +273,30 @@ unsafe fn switch_on() -> Result<(), String> {
     }
 }
 
+/// What the topmost frames of this thread have called is not part of the recording, nor are they: they are about to end it, as many as those that began it.
+///
+/// # Safety
+///
+/// With the GIL, from a function that Python called.
+pub(crate) unsafe fn discard_running() {
+    let Some(skip) = get().map(|tracer| tracer.skip).filter(|&skip| skip > 0) else {
+        return;
+    };
+    // SAFETY: the caller's promise.
+    let codes = unsafe {
+        let _aside = ExceptionAside::new();
+        codes_of(PyEval_GetFrame(), 0)
+    };
+    if let Some(outermost) = codes
+        .len()
+        .checked_sub(skip)
+        .and_then(|first| codes.get(first))
+        && let Some(thread) = thread::current()
+    {
+        thread.tree.discard(outermost.get() as usize);
+    }
+}
+
 /// Takes all out of the process again, and ends the recording.
 ///
 /// # Safety
@@ -372,7 +399,10 @@ impl Tracer {
                     0,
                     ticks(),
                 )?;
-                if self.launched && thread::native_id() == u64::from(std::process::id()) {
+                if self.launched
+                    && self.options.only.is_empty()
+                    && thread::native_id() == u64::from(std::process::id())
+                {
                     tree.end_with_first();
                 }
                 tree

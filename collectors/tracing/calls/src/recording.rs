@@ -242,8 +242,25 @@ impl Recording {
             Relaxed,
         );
         header.calibrated_ns.store(now_ns - from_ns, Relaxed);
+        self.reserve();
         self.restart();
         header.state.store(state::RECORDING, Release);
+    }
+
+    /// Asks for the first memory of each table: on a disk that takes milliseconds, and they need not be the program's.
+    fn reserve(&self) {
+        let (threads, nodes, heap) = (self.map.threads(), self.map.nodes(), self.map.heap());
+        let mut room = self.room();
+        if self.map.populate(&threads[..1])
+            && self
+                .map
+                .populate(&nodes[..nodes.len().min(NODES_AT_ONCE as usize)])
+        {
+            room.nodes_backed = NODES_AT_ONCE.min(nodes.len() as u32);
+        }
+        if self.map.populate(&heap[..heap.len().min(WORDS_AT_ONCE)]) {
+            room.words_backed = WORDS_AT_ONCE.min(heap.len());
+        }
     }
 
     /// Moves the start of the recording to now: what came before was only the way there.

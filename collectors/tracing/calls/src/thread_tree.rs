@@ -9,6 +9,7 @@ use std::ptr::NonNull;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::{Relaxed, Release};
 
+use crate::clock::ticks;
 use crate::format::{NodeRecord, ROOT, ThreadRecord};
 use crate::index::Index;
 use crate::recording::{FunctionId, Recording, put_text};
@@ -84,12 +85,13 @@ impl ThreadTree {
         unsafe { self.nodes.add(number as usize).as_ref() }
     }
 
-    /// Charges the time up to `now` to a node.
+    /// Charges the time up to `now` to a node. Nothing, if that has passed already: processors' counters may differ by a little, and what was made meanwhile began later.
     #[inline(always)]
     fn charge(&self, node: &NodeRecord, now: u64) {
         let last = &self.record().last_ticks;
-        add(&node.own_ticks, now.wrapping_sub(last.load(Relaxed)));
-        last.store(now, Relaxed);
+        let before = last.load(Relaxed);
+        add(&node.own_ticks, now.saturating_sub(before));
+        last.store(now.max(before), Relaxed);
     }
 
     /// A function is called. `key` is what [`ThreadTree::leave`] will be told: the address of its code object.
@@ -181,8 +183,11 @@ impl ThreadTree {
                 node.parent.store(current, Relaxed);
                 node.function.store(stored, Release);
                 self.index.insert(current, stored, number);
-                self.recording
-                    .calibrate(self.record().last_ticks.load(Relaxed));
+                // What that took is nobody's.
+                let last = &self.record().last_ticks;
+                let now = ticks().max(last.load(Relaxed));
+                last.store(now, Relaxed);
+                self.recording.calibrate(now);
                 number
             }
         };
@@ -255,6 +260,30 @@ impl ThreadTree {
             self.record().current.store(number, Relaxed);
         } else {
             self.fold();
+        }
+    }
+
+    /// Takes back the call that runs and was entered with `key`, and all that it called: it is of those who record, not of what is recorded.
+    pub fn discard(&mut self, key: usize) {
+        let record = self.record();
+        let mut number = record.current.load(Relaxed);
+        while number != self.root {
+            let node = self.node(number);
+            let parent = node.parent.load(Relaxed);
+            if node.key.load(Relaxed) == key {
+                let calls = node.calls.load(Relaxed).saturating_sub(1);
+                node.calls.store(calls, Relaxed);
+                if calls == 0 {
+                    // As if it had never been complete. The node is not found again: no call comes after this.
+                    node.function.store(0, Release);
+                }
+                record.current.store(parent, Relaxed);
+                return;
+            }
+            if parent >= number {
+                return;
+            }
+            number = parent;
         }
     }
 
