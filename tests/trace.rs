@@ -552,7 +552,8 @@ fn each_process_is_traced_if_asked_for() {
                 .filter(|name| name.starts_with("each-"))
                 .collect();
             assert_eq!(names.len(), profile.seen_processes().len(), "{names:?}");
-            assert!(names.len() >= 3, "{names:?}");
+            // The pool may be over before its second worker has called anything.
+            assert!(names.len() >= 2, "{names:?}");
         }
     }
 }
