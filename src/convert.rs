@@ -7,7 +7,7 @@ use std::path::Path;
 use pystrobe_exporters::{
     Format, PstatsFile, PstatsFlavor, read_pstats, write_pstats_table, write_table,
 };
-use pystrobe_profile::{Clock, NotMeasured};
+use pystrobe_profile::{Clock, Counted, NotMeasured, Profile};
 
 use crate::args::{ConvertOptions, OutputOptions, OutputSpec, Place};
 use crate::errors::Failure;
@@ -51,8 +51,9 @@ pub(crate) fn convert(options: &ConvertOptions) -> Result<(), Failure> {
         // Without being asked, the clock stays the one that the file shows.
         (profile, _) => profile,
     };
-    if profile.is_none() {
-        refuse_what_needs_a_recording(name, &options.output)?;
+    match &profile {
+        Some(profile) => refuse_what_needs_samples(name, profile, &options.output)?,
+        None => refuse_what_needs_a_recording(name, &options.output)?,
     }
 
     let litter = Litter::default();
@@ -84,6 +85,20 @@ fn not_measured(path: &Path, clock: Clock) -> Failure {
     Failure::NotMeasured {
         path: path.to_path_buf(),
         clock,
+    }
+}
+
+/// The counts of CPython 3.15's sampler mean nothing where calls were traced.
+fn refuse_what_needs_samples(
+    path: &Path,
+    profile: &Profile,
+    options: &OutputOptions,
+) -> Result<(), Failure> {
+    match (profile.recording().counted, options.pstats_flavor) {
+        (Counted::Calls, PstatsFlavor::Python315) => Err(Failure::CountsCalls {
+            path: path.to_path_buf(),
+        }),
+        _ => Ok(()),
     }
 }
 
@@ -126,7 +141,7 @@ fn save_table(
         Format::Pstats => write_pstats_table(&file.table, out),
         // Flame graphs and stacks were refused before the outputs were opened.
         Format::Table | Format::Flamegraph | Format::Folded => {
-            write_table(&file.table, file.sampled, &style, out)
+            write_table(&file.table, file.counted, &style, out)
         }
     });
     results.tell(notes)

@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 use pystrobe_exporters::{ExportError, PstatsError};
 use pystrobe_profile::{BatchError, Clock, escape};
 use pystrobe_sampling::{AttachError, ReadError};
+use pystrobe_tracing::LaunchError;
+use pystrobe_tracing::recording::Damage;
 
 use crate::exit_code;
 use crate::hint::hint;
@@ -39,6 +41,22 @@ pub(crate) enum Failure {
     /// Not a single sample, or none with time on the clock that was asked for.
     #[error("{}, and no output was written", nothing(*.clock))]
     NothingSampled { clock: Clock },
+
+    /// The tracer has counted nothing.
+    #[error("no call was counted, and no output was written")]
+    NothingTraced,
+
+    /// What the tracer has recorded contradicts itself: a bug, or somebody wrote to its memory.
+    #[error("what was traced cannot be read: {0}")]
+    Damage(#[from] Damage),
+
+    /// The tracer cannot be made ready.
+    #[error(transparent)]
+    Launch(#[from] LaunchError),
+
+    /// The counts of a pstats flavor are samples, and the input of `convert` has calls.
+    #[error("{} counts calls, and the flavor 3.15 is one of samples", .path.display())]
+    CountsCalls { path: PathBuf },
 
     /// The sampler does not know a clock of this interpreter.
     #[error("{} time cannot be measured of Python {python}", .clock.name())]
@@ -165,9 +183,9 @@ impl Failure {
                 AttachError::Unreadable { .. } => exit_code::UNREADABLE,
             },
             Failure::BrokeOff(_) => exit_code::UNREADABLE,
-            Failure::NothingSampled { .. } | Failure::NoSuchThread { .. } => {
-                exit_code::NOTHING_SAMPLED
-            }
+            Failure::NothingSampled { .. }
+            | Failure::NothingTraced
+            | Failure::NoSuchThread { .. } => exit_code::NOTHING_SAMPLED,
             Failure::NotMeasurable { .. } | Failure::NoTasks { .. } => exit_code::NOT_PYTHON,
             Failure::Output { .. } | Failure::Unplaced { .. } | Failure::Export { .. } => {
                 exit_code::OUTPUT
@@ -175,6 +193,7 @@ impl Failure {
             Failure::Input { .. }
             | Failure::NotAProfile { .. }
             | Failure::OnlyATable { .. }
+            | Failure::CountsCalls { .. }
             | Failure::NotMeasured { .. } => exit_code::BAD_INPUT,
             Failure::Spawn { source, .. } if source.kind() == io::ErrorKind::NotFound => {
                 exit_code::PROGRAM_NOT_FOUND
@@ -182,7 +201,11 @@ impl Failure {
             Failure::Spawn { .. } => exit_code::NOT_EXECUTABLE,
             Failure::OpenWith { .. } | Failure::OpenedBadly { .. } => exit_code::OPEN_WITH,
             Failure::NoTerminal(_) => exit_code::NO_TERMINAL,
-            Failure::Batch(_) | Failure::Wait(_) | Failure::System { .. } => exit_code::UNEXPECTED,
+            Failure::Batch(_)
+            | Failure::Damage(_)
+            | Failure::Launch(_)
+            | Failure::Wait(_)
+            | Failure::System { .. } => exit_code::UNEXPECTED,
         }
     }
 

@@ -10,16 +10,16 @@
 //! | 5 | the process may not be read by this user |
 //! | 6 | the process has ended, or is a zombie |
 //! | 7 | the process could not be read any more; what was recorded until then is saved |
-//! | 8 | nothing was sampled, or nothing by the threads or the clock asked for; no file is written |
+//! | 8 | nothing was sampled or counted, or nothing by the threads or the clock asked for; no file is written |
 //! | 9 | an output could not be opened or written |
 //! | 10 | the input of `convert` cannot be read, or does not hold what the output needs |
 //! | 11 | the command of `--open-with` failed |
 //! | 12 | `top`: stdout is not a terminal that can be drawn on, or it has hung up |
-//! | 126, 127 | `run`: the program could not be started, was not found |
-//! | 128 + n | `run`: the program was killed by signal n |
+//! | 126, 127 | `run`, `trace`, `top`: the program could not be started, was not found |
+//! | 128 + n | `run`, `trace`: the program was killed by signal n |
 //!
-//! `run` ends with the status of the program. Only where that is 0 and the profile could not be
-//! saved does it end with one of the above.
+//! `run` and `trace` end with the status of the program. Only where that is 0 and the profile could not be
+//! saved do they end with one of the above.
 
 /// Everything was done.
 pub(crate) const SUCCESS: u8 = 0;
@@ -37,7 +37,7 @@ pub(crate) const NOT_PERMITTED: u8 = 5;
 pub(crate) const ENDED: u8 = 6;
 /// The process could not be read any more.
 pub(crate) const UNREADABLE: u8 = 7;
-/// Nothing was sampled, or nothing by the threads or the clock asked for.
+/// Nothing was sampled or counted, or nothing by the threads or the clock asked for.
 pub(crate) const NOTHING_SAMPLED: u8 = 8;
 /// An output could not be opened or written.
 pub(crate) const OUTPUT: u8 = 9;
@@ -47,11 +47,11 @@ pub(crate) const BAD_INPUT: u8 = 10;
 pub(crate) const OPEN_WITH: u8 = 11;
 /// `top`: stdout is not a terminal that can be drawn on, or it has hung up.
 pub(crate) const NO_TERMINAL: u8 = 12;
-/// `run`: the program was found and could not be started. As a shell has it.
+/// A program that was to be run was found and could not be started. As a shell has it.
 pub(crate) const NOT_EXECUTABLE: u8 = 126;
-/// `run`: the program was not found. As a shell has it.
+/// A program that was to be run was not found. As a shell has it.
 pub(crate) const PROGRAM_NOT_FOUND: u8 = 127;
-/// `run`: added to the number of the signal that killed the program. As a shell has it.
+/// `run`, `trace`: added to the number of the signal that killed the program. As a shell has it.
 pub(crate) const KILLED: u8 = 128;
 
 /// Every status with its meaning, as `--help` and the man page list them.
@@ -75,7 +75,7 @@ const TABLE: [(&str, &str); 15] = [
     ),
     (
         "8",
-        "nothing was sampled, or nothing by that clock; no file is written",
+        "nothing was sampled or counted, or nothing by that clock; no file is written",
     ),
     ("9", "an output could not be opened or written"),
     (
@@ -91,7 +91,7 @@ const TABLE: [(&str, &str); 15] = [
         "126, 127",
         "run: the program could not be started, was not found",
     ),
-    ("128 + n", "run: the program was killed by signal n"),
+    ("128 + n", "run, trace: the program was killed by signal n"),
 ];
 
 /// The section on exit statuses of the long help.
@@ -101,8 +101,8 @@ pub(crate) fn help() -> String {
         text.push_str(&format!("  {status:<9} {meaning}\n"));
     }
     text.push_str(
-        "`run` ends with the status of the program; only where that is 0 and the profile could\n\
-         not be saved, with one of the above.",
+        "`run` and `trace` end with the status of the program; only where that is 0 and the\n\
+         profile could not be saved, with one of the above.",
     );
     text
 }

@@ -26,9 +26,14 @@ pub(crate) fn hint(failure: &Failure) -> Option<String> {
             String::from("leave out --async: it needs Python 3.14, which tells who awaits whom")
         }
         Failure::NotMeasured { clock, .. } => format!(
-            "leave out {}; recordings that pystrobe makes of CPython 3.8 or later mostly have every clock",
+            "leave out {}; samples that pystrobe takes of CPython 3.8 or later mostly have every clock, traced calls \
+             have that of the wall",
             option(*clock)
         ),
+        Failure::NothingTraced => String::from(
+            "where --only names functions, none of them was called: it takes MODULE, MODULE:FUNCTION, or a file",
+        ),
+        Failure::CountsCalls { .. } => String::from("leave out --pstats-flavor"),
         Failure::NoSuchThread { seen, .. } => format!("these were seen: {}", names(seen)),
         Failure::Unplaced {
             kept: Some(kept), ..

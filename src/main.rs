@@ -1,4 +1,4 @@
-//! pystrobe: a profiler for Python programs, from outside. This is its command line.
+//! pystrobe: a profiler for Python programs, that samples from outside and traces from inside. This is its command line.
 //!
 //! One file a subcommand, each thin: it opens the outputs, starts a collector, puts its batches together
 //! to a profile, and hands that to the exporters. See ARCHITECTURE.md for the way of one `attach`.
@@ -18,6 +18,7 @@ mod errors;
 mod exit_code;
 mod hint;
 mod interrupts;
+mod launched;
 mod litter;
 mod man;
 mod outputs;
@@ -33,6 +34,7 @@ mod stderr;
 mod stdout;
 mod style;
 mod top;
+mod trace;
 mod typing;
 mod viewer;
 
@@ -51,6 +53,7 @@ fn run(typed: &[OsString]) -> Result<u8, Failure> {
     match Cli::read(typed)? {
         Request::Attach(options) => attach::attach(&options)?,
         Request::Run(options) => return run::run(&options),
+        Request::Trace(options) => return trace::trace(&options),
         Request::Top(options) => top::top(&options)?,
         Request::Dump(options) => dump::dump(&options)?,
         Request::Convert(options) => convert::convert(&options)?,

@@ -43,22 +43,13 @@ pub(crate) enum Stage {
 
 impl Program {
     /// Starts the first of the candidates that is found, with our stdin, stdout, stderr, directory,
-    /// environment and process group. `Command` gives it the signal mask that we were started with, and the default
-    /// SIGPIPE, which Rust ignores in ourselves; exec itself resets the signals that we handle.
+    /// environment and process group, after `prepare` has changed what of these it gets. `Command` gives it the signal mask that we were
+    /// started with, and the default SIGPIPE, which Rust ignores in ourselves; exec itself resets the signals that we handle.
     ///
     /// # Errors
     ///
-    /// Where none is found, or it cannot be started.
-    pub(crate) fn start(&self, spec: &ProgramSpec) -> Result<u32, Failure> {
-        self.start_with(spec, |_| Ok(()))
-    }
-
-    /// The same, after `prepare` has changed what of ours it gets.
-    ///
-    /// # Errors
-    ///
-    /// As [`start`](Self::start), and those of `prepare`.
-    pub(crate) fn start_with(
+    /// Where none is found, or it cannot be started, and those of `prepare`.
+    pub(crate) fn start(
         &self,
         spec: &ProgramSpec,
         prepare: impl Fn(&mut Command) -> Result<(), Failure>,
@@ -122,25 +113,34 @@ impl Program {
         }
     }
 
-    /// Waits for its end, and lets go of its process id. Nobody may be reading it any more.
+    /// Waits for its end, and keeps its process id.
     ///
     /// # Errors
     ///
     /// Where there is none, or somebody else waited for it.
-    pub(crate) fn wait(&self) -> Result<ExitStatus, Failure> {
+    pub(crate) fn wait_for_end(&self) -> Result<(), Failure> {
         let pid = match &*self.lock() {
             State::Running(child) => pid_of(child),
             State::NotStarted | State::Ended => {
                 return Err(Failure::Wait(Errno::ECHILD.into()));
             }
         };
-        // Waiting without reaping comes first, since the lock cannot be held for so long: signals must
-        // get through.
+        // Without the lock, which cannot be held for so long: signals must get through.
         while let Err(errno) = waitid(Id::Pid(pid), WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT) {
             if errno != Errno::EINTR {
                 return Err(Failure::Wait(errno.into()));
             }
         }
+        Ok(())
+    }
+
+    /// Waits for its end, and lets go of its process id. Nobody may be reading it any more.
+    ///
+    /// # Errors
+    ///
+    /// Where there is none, or somebody else waited for it.
+    pub(crate) fn wait(&self) -> Result<ExitStatus, Failure> {
+        self.wait_for_end()?;
         let mut state = self.lock();
         match std::mem::replace(&mut *state, State::Ended) {
             State::Running(mut child) => child.wait().map_err(Failure::Wait),
@@ -197,7 +197,9 @@ mod tests {
 
     fn status_of(script: &str) -> u8 {
         let program = Program::default();
-        program.start(&spec(&["sh"], &["-c", script])).unwrap();
+        program
+            .start(&spec(&["sh"], &["-c", script]), |_| Ok(()))
+            .unwrap();
         as_shell_status(program.wait().unwrap())
     }
 
@@ -213,14 +215,19 @@ mod tests {
     fn the_first_that_is_found_is_started() {
         let program = Program::default();
         program
-            .start(&spec(&["no-such-program-here", "true"], &[]))
+            .start(&spec(&["no-such-program-here", "true"], &[]), |_| Ok(()))
             .unwrap();
         assert!(program.wait().unwrap().success());
         let missing = Program::default()
-            .start(&spec(&["no-such-program-here", "nor-this-one"], &[]))
+            .start(
+                &spec(&["no-such-program-here", "nor-this-one"], &[]),
+                |_| Ok(()),
+            )
             .unwrap_err();
         assert_eq!(missing.exit_code(), 127);
-        let directory = Program::default().start(&spec(&["/"], &[])).unwrap_err();
+        let directory = Program::default()
+            .start(&spec(&["/"], &[]), |_| Ok(()))
+            .unwrap_err();
         assert_eq!(directory.exit_code(), 126);
     }
 
@@ -228,7 +235,9 @@ mod tests {
     fn looking_whether_it_ended_does_not_wait_for_it() {
         let program = Program::default();
         assert_eq!(program.stage(), Stage::NotStarted);
-        program.start(&spec(&["sleep"], &["1000"])).unwrap();
+        program
+            .start(&spec(&["sleep"], &["1000"]), |_| Ok(()))
+            .unwrap();
         assert!(!program.has_ended());
         program.signal(9);
         while !program.has_ended() {

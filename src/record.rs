@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use pystrobe_profile::{
-    Batch, BatchError, Builder, Clock, Counters, Measured, Process, Profile, Recording,
+    Batch, BatchError, Builder, Clock, Counted, Counters, Measured, Process, Profile, Recording,
 };
 use pystrobe_sampling::{Ending, LeftOut, MAX_TASKS, Options, Stopper, Target};
 
@@ -249,6 +249,7 @@ fn about(process: &Process, options: &RecordingOptions, measured: Measured) -> R
         started_unix_ms: now_unix_ms(),
         elapsed_ns: 0,
         counters: Counters::default(),
+        counted: Counted::Samples,
         collector: String::from(if options.blocking {
             "sampling, blocking"
         } else {

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
-use pystrobe_profile::{Profile, Thread};
+use pystrobe_profile::{Counted, Profile, Thread};
 
 use crate::args::OutputOptions;
 use crate::errors::Failure;
@@ -86,9 +86,7 @@ fn chosen<'a>(
     notes: Notes,
 ) -> Result<Cow<'a, Profile>, Failure> {
     if profile.is_empty() {
-        return Err(Failure::NothingSampled {
-            clock: profile.clock(),
-        });
+        return Err(nothing(profile));
     }
     if wanted.is_empty() {
         return Ok(Cow::Borrowed(profile));
@@ -112,11 +110,19 @@ fn chosen<'a>(
     let kept =
         profile.with_threads(|thread| wanted.iter().any(|wanted| answers_to(thread, wanted)));
     if kept.is_empty() {
-        return Err(Failure::NothingSampled {
-            clock: profile.clock(),
-        });
+        return Err(nothing(profile));
     }
     Ok(Cow::Owned(kept))
+}
+
+/// That there is nothing to write.
+fn nothing(profile: &Profile) -> Failure {
+    match profile.recording().counted {
+        Counted::Samples => Failure::NothingSampled {
+            clock: profile.clock(),
+        },
+        Counted::Calls => Failure::NothingTraced,
+    }
 }
 
 /// Whether a thread is the one that `--thread` names: by its name in Python, by the kernel's id, or by

@@ -11,6 +11,7 @@
 //! - `top`: the live view, in a terminal whose screen is read
 //! - `errors`: what goes wrong, and that nothing is lost by it
 //! - `readers`: the programs that people open profiles with
+//! - `trace`: every call, against cProfile and against what the program itself counted
 //! - `truth`: what the profile says against what was the case
 //! - `hard`: deep, wide, many, and oddly named
 //! - `namespaces`: targets in containers' namespaces
@@ -36,4 +37,5 @@ mod subprocesses;
 mod support;
 mod tasks;
 mod top;
+mod trace;
 mod truth;

@@ -1,4 +1,4 @@
-//! `run` leaves the program as it was, and ends as the program ends.
+//! `run` leaves the program as it was, and ends as the program ends. So does `trace`, by the same code; what differs is looked at here too.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -93,28 +93,34 @@ fn looks_the_same_from_inside(python: &'static Interpreter) {
         let mut plain = Command::new(&python.path);
         plain.args(program);
         let plain = with_input(plain, elsewhere.path(), "from stdin\n");
-        let mut recorded = Command::new(PROGRAM);
-        recorded
-            .args(["run", "-q", "-o", "out.pstats", "--python"])
-            .arg(&python.path)
-            .args(program);
-        let recorded = with_input(recorded, elsewhere.path(), "from stdin\n");
+        for subcommand in ["run", "trace"] {
+            let mut recorded = Command::new(PROGRAM);
+            recorded
+                .args([subcommand, "-q", "-o", "out.pstats", "--python"])
+                .arg(&python.path)
+                .args(program);
+            let recorded = with_input(recorded, elsewhere.path(), "from stdin\n");
 
-        let seen = |output: &Output| -> Value {
-            let text = String::from_utf8_lossy(&output.stderr);
-            serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {text}"))
-        };
-        let (plain_sees, recorded_sees) = (seen(&plain), seen(&recorded));
-        for (what, value) in plain_sees.as_object().unwrap() {
-            assert_eq!(&recorded_sees[what], value, "{what} of {program:?}");
+            let seen = |output: &Output| -> Value {
+                let text = String::from_utf8_lossy(&output.stderr);
+                serde_json::from_slice(&output.stdout)
+                    .unwrap_or_else(|error| panic!("{error}: {text}"))
+            };
+            let (plain_sees, recorded_sees) = (seen(&plain), seen(&recorded));
+            for (what, value) in plain_sees.as_object().unwrap() {
+                assert_eq!(
+                    &recorded_sees[what], value,
+                    "{what} of {subcommand} {program:?}"
+                );
+            }
+            assert_eq!(
+                plain.stderr,
+                recorded.stderr,
+                "{}",
+                String::from_utf8_lossy(&recorded.stderr)
+            );
+            assert_eq!(plain.status, recorded.status);
         }
-        assert_eq!(
-            plain.stderr,
-            recorded.stderr,
-            "{}",
-            String::from_utf8_lossy(&recorded.stderr)
-        );
-        assert_eq!(plain.status, recorded.status);
     }
 }
 

@@ -1,6 +1,6 @@
 //! Flame graphs as SVG, drawn by inferno.
 //!
-//! inferno is given every weight in whole microseconds: with its `factor` the percentages come out
+//! inferno is given every weight as folded stacks have it: with its `factor` the percentages come out
 //! wrong.
 
 use std::collections::BTreeMap;
@@ -41,10 +41,10 @@ pub(crate) fn write(profile: &Profile, style: &Style, out: &mut dyn Write) -> io
             None => levels /= 2,
         }
     };
-    let mut rounding = Rounding::default();
+    let mut rounding = Rounding::of(profile.recording().counted);
     let mut lines: Vec<String> = stacks
         .into_iter()
-        .map(|(stack, own)| line(&labelled, &stack, rounding.microseconds(own)))
+        .map(|(stack, own)| line(&labelled, &stack, rounding.weight(own)))
         .collect();
     drop(labelled);
     // The stacks are in the order of the tree, and inferno only takes an order other than that of the
@@ -56,7 +56,7 @@ pub(crate) fn write(profile: &Profile, style: &Style, out: &mut dyn Write) -> io
     options.colors = Palette::Multi(MultiPalette::Python);
     options.deterministic = true;
     options.flame_chart = true;
-    options.count_name = "microseconds".to_owned();
+    options.count_name = rounding.unit().to_owned();
     options.title = title(profile);
     options.subtitle = Some(subtitle(profile));
     let mut out = BufWriter::new(out);
@@ -174,14 +174,14 @@ fn label(labelled: &Labelled, key: u32) -> &str {
     }
 }
 
-fn line(labelled: &Labelled, stack: &[u32], microseconds: u64) -> String {
+fn line(labelled: &Labelled, stack: &[u32], weight: u64) -> String {
     let mut line = String::new();
     for &key in stack {
         line.push_str(label(labelled, key));
         line.push(';');
     }
     line.pop();
-    line.push_str(&format!(" {microseconds}"));
+    line.push_str(&format!(" {weight}"));
     line
 }
 
@@ -209,10 +209,11 @@ fn subtitle(profile: &Profile) -> String {
         processes => format!(" and {} more", processes - 1),
     };
     format!(
-        "PID {}{more}, Python {}: {} samples, {:.2} s{clock}",
+        "PID {}{more}, Python {}: {} {}, {:.2} s{clock}",
         recording.pid,
         escape(&recording.python),
         recording.counters.taken,
+        recording.counted.name(),
         total.nanoseconds as f64 / 1e9,
     )
 }

@@ -1,9 +1,12 @@
 //! Folded stacks: a line a stack, `main (a.py:1);helper (a.py:7) 1234`, as `flamegraph.pl`, inferno,
-//! speedscope and others read them. The weight is the time on top, in whole microseconds.
+//! speedscope and others read them. The weight is the time on top, as a whole number.
+//!
+//! A sampler's weights are in microseconds. A tracer's are in nanoseconds: a call often takes less than a microsecond, and
+//! no stack may have the weight 0, so the many short ones would all become as long as that.
 
 use std::io::{self, BufWriter, Write};
 
-use pystrobe_profile::{Profile, Weights};
+use pystrobe_profile::{Counted, Profile, Weights};
 
 use crate::Style;
 use crate::labels::{Labelled, NO_FRAME};
@@ -11,7 +14,7 @@ use crate::labels::{Labelled, NO_FRAME};
 pub(crate) fn write(profile: &Profile, style: &Style, out: &mut dyn Write) -> io::Result<()> {
     let labelled = Labelled::new(profile, style);
     let children = labelled.tree.children();
-    let mut rounding = Rounding::default();
+    let mut rounding = Rounding::of(profile.recording().counted);
     let mut out = BufWriter::new(out);
     // The labels on the way to where the walk is. A file is as long as its stacks are deep, but
     // one path is all that has to be kept.
@@ -25,14 +28,14 @@ pub(crate) fn write(profile: &Profile, style: &Style, out: &mut dyn Write) -> io
         }
         let own = labelled.tree.own(node);
         if !own.is_zero() {
-            let microseconds = rounding.microseconds(own);
+            let weight = rounding.weight(own);
             if labelled.is_foot(node) {
                 let foot = path.len();
                 push_label(&mut path, NO_FRAME);
-                writeln!(out, "{path} {microseconds}")?;
+                writeln!(out, "{path} {weight}")?;
                 path.truncate(foot);
             } else {
-                writeln!(out, "{path} {microseconds}")?;
+                writeln!(out, "{path} {weight}")?;
             }
         }
         let below = children.of(node).iter().rev();
@@ -48,19 +51,38 @@ fn push_label(path: &mut String, label: &str) {
     path.push_str(label);
 }
 
-/// Turns nanoseconds into whole microseconds so that their sum stays right: what one weight loses, the
+/// Turns nanoseconds into whole numbers of a unit so that their sum stays right: what one weight loses, the
 /// next one gets. A stack that was seen never becomes 0, which readers drop.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Rounding {
-    /// Nanoseconds that are still to be given out, less than a microsecond.
+    /// Nanoseconds in the unit.
+    unit: u64,
+    /// Nanoseconds that are still to be given out, less than a unit.
     owed: u64,
 }
 
 impl Rounding {
-    pub(crate) fn microseconds(&mut self, weights: Weights) -> u64 {
+    /// In the unit of a profile that counts these.
+    pub(crate) fn of(counted: Counted) -> Self {
+        let unit = match counted {
+            Counted::Samples => 1000,
+            Counted::Calls => 1,
+        };
+        Self { unit, owed: 0 }
+    }
+
+    /// What the unit is called.
+    pub(crate) fn unit(&self) -> &'static str {
+        match self.unit {
+            1 => "nanoseconds",
+            _ => "microseconds",
+        }
+    }
+
+    pub(crate) fn weight(&mut self, weights: Weights) -> u64 {
         let nanoseconds = weights.nanoseconds.saturating_add(self.owed);
-        self.owed = nanoseconds % 1000;
-        (nanoseconds / 1000).max(1)
+        self.owed = nanoseconds % self.unit;
+        (nanoseconds / self.unit).max(1)
     }
 }
 
@@ -70,15 +92,21 @@ mod tests {
 
     #[test]
     fn rounding_keeps_the_sum_and_every_stack() {
-        let mut rounding = Rounding::default();
-        let mut of = |nanoseconds| {
-            rounding.microseconds(Weights {
-                nanoseconds,
-                samples: 1,
-            })
+        let rounded = |counted, times: &[u64]| -> Vec<u64> {
+            let mut rounding = Rounding::of(counted);
+            let weight = |&nanoseconds| {
+                rounding.weight(Weights {
+                    nanoseconds,
+                    samples: 1,
+                })
+            };
+            times.iter().map(weight).collect()
         };
-        assert_eq!([of(1_600), of(1_600), of(1_600)], [1, 2, 1]);
-        assert_eq!([of(0), of(199), of(1)], [1, 1, 1]);
-        assert_eq!(of(u64::MAX), u64::MAX / 1000);
+        let sampled = [1_600, 1_600, 1_600, 0, 199, 1, u64::MAX];
+        assert_eq!(
+            rounded(Counted::Samples, &sampled),
+            [1, 2, 1, 1, 1, 1, u64::MAX / 1000]
+        );
+        assert_eq!(rounded(Counted::Calls, &[1_600, 0, 70]), [1_600, 1, 70]);
     }
 }

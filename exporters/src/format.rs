@@ -11,7 +11,7 @@ pub enum Format {
     Pstats,
     /// A flame graph, as SVG.
     Flamegraph,
-    /// A line a stack: `main;helper 1234`, in microseconds.
+    /// A line a stack: `main;helper 1234`, in microseconds, or in nanoseconds where calls were traced.
     Folded,
     /// The hottest functions, to be read by people.
     Table,

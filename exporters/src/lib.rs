@@ -13,10 +13,9 @@ mod pstats;
 mod table;
 mod trailer;
 
-use crate::table::Counts;
 use std::io::{self, Write};
 
-use pystrobe_profile::{Clock, Profile, StatsTable};
+use pystrobe_profile::{Clock, Counted, Profile, StatsTable};
 
 pub use format::{Format, UnknownFormat};
 pub use pstats::{PstatsError, PstatsFile, read_pstats};
@@ -66,9 +65,12 @@ pub enum PstatsFlavor {
 /// Why a profile was not written.
 #[derive(Debug, thiserror::Error)]
 pub enum ExportError {
-    /// Nothing was sampled; most readers fail on an empty profile.
-    #[error("nothing was sampled")]
+    /// Nothing was recorded; most readers fail on an empty profile.
+    #[error("nothing was recorded")]
     Empty,
+    /// The flavor's counts are samples, and the profile's are calls.
+    #[error("the counts are calls, and those of this flavor are samples")]
+    NoSamples,
     /// The output failed.
     #[error(transparent)]
     Io(#[from] io::Error),
@@ -78,7 +80,8 @@ pub enum ExportError {
 ///
 /// # Errors
 ///
-/// When the profile is empty (nothing is written then), or when `out` fails.
+/// When the profile is empty, or a pstats flavor is asked for that it does not have (nothing is written then), or
+/// when `out` fails.
 pub fn write(
     profile: &Profile,
     format: Format,
@@ -88,39 +91,39 @@ pub fn write(
     if profile.is_empty() {
         return Err(ExportError::Empty);
     }
+    let counted = profile.recording().counted;
     match format {
+        Format::Pstats
+            if style.pstats_flavor == PstatsFlavor::Python315 && counted == Counted::Calls =>
+        {
+            return Err(ExportError::NoSamples);
+        }
         Format::Pstats => pstats::write_profile(profile, style.pstats_flavor, out)?,
         Format::Flamegraph => flamegraph::write(profile, style, out)?,
         Format::Folded => folded::write(profile, style, out)?,
         Format::Table => {
             let functions = StatsTable::of_functions(profile);
-            table::write(&functions, Counts::Samples, profile.clock(), style, out)?;
+            table::write(&functions, counted, profile.clock(), style, out)?;
         }
     }
     Ok(())
 }
 
-/// Writes the table of the hottest functions of a pstats file that has nothing but its rows. `sampled`
-/// tells what its counts are: samples, or calls.
+/// Writes the table of the hottest functions of a pstats file that has nothing but its rows.
 ///
 /// # Errors
 ///
 /// When there are no rows (nothing is written then), or when `out` fails.
 pub fn write_table(
     table: &StatsTable,
-    sampled: bool,
+    counted: Counted,
     style: &Style,
     out: &mut dyn Write,
 ) -> Result<(), ExportError> {
     if table.is_empty() {
         return Err(ExportError::Empty);
     }
-    let counts = if sampled {
-        Counts::Samples
-    } else {
-        Counts::Calls
-    };
-    Ok(table::write(table, counts, Clock::Wall, style, out)?)
+    Ok(table::write(table, counted, Clock::Wall, style, out)?)
 }
 
 /// Writes a pstats file that has nothing but its rows, as every reader takes it.

@@ -2,7 +2,7 @@
 
 use std::io::{self, BufWriter, Write};
 
-use pystrobe_profile::{Clock, Row, StatsTable};
+use pystrobe_profile::{Clock, Counted, Row, StatsTable};
 
 use crate::Style;
 
@@ -13,34 +13,17 @@ const BOLD: &str = "\x1b[1m";
 const DIM: &str = "\x1b[2m";
 const RESET: &str = "\x1b[0m";
 
-/// What the counts of a table are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Counts {
-    /// Samples with the function on the stack.
-    Samples,
-    /// Calls, as a tracer counted them.
-    Calls,
-}
-
-impl Counts {
-    fn title(self) -> &'static str {
-        match self {
-            Self::Samples => "samples",
-            Self::Calls => "calls",
-        }
-    }
-
-    fn of(self, row: &Row) -> u64 {
-        match self {
-            Self::Samples => row.cc,
-            Self::Calls => row.nc,
-        }
+/// What is shown of a row's counts: samples with the function on the stack, or all of its calls.
+fn count(counted: Counted, row: &Row) -> u64 {
+    match counted {
+        Counted::Samples => row.cc,
+        Counted::Calls => row.nc,
     }
 }
 
 pub(crate) fn write(
     table: &StatsTable,
-    counts: Counts,
+    counted: Counted,
     clock: Clock,
     style: &Style,
     out: &mut dyn Write,
@@ -56,9 +39,9 @@ pub(crate) fn write(
     let total = table.total_seconds();
     let lines: Vec<Line> = hottest
         .iter()
-        .map(|row| Line::new(row, counts, total))
+        .map(|row| Line::new(row, counted, total))
         .collect();
-    let columns = Columns::fit(&lines, titles(counts, clock), style.width);
+    let columns = Columns::fit(&lines, titles(counted, clock), style.width);
     let mut out = BufWriter::new(out);
     let (bold, dim, reset) = if style.color {
         (BOLD, DIM, RESET)
@@ -94,7 +77,7 @@ struct Line {
 }
 
 impl Line {
-    fn new(row: &Row, counts: Counts, total: f64) -> Self {
+    fn new(row: &Row, counted: Counted, total: f64) -> Self {
         let percent = |seconds: f64| {
             let share = if total > 0.0 { seconds / total } else { 0.0 };
             format!("{:.1}", share * 100.0)
@@ -105,7 +88,7 @@ impl Line {
                 format!("{:.3}", row.tt),
                 percent(row.ct),
                 format!("{:.3}", row.ct),
-                counts.of(row).to_string(),
+                count(counted, row).to_string(),
             ],
             function: row.key.name.to_string(),
             place: match (&*row.key.file, row.key.line) {
@@ -120,7 +103,7 @@ const FUNCTION: &str = "function";
 const PLACE: &str = "file:line";
 
 /// The titles of the numbers. They name the clock where it is not the one on the wall.
-fn titles(counts: Counts, clock: Clock) -> [String; 5] {
+fn titles(counted: Counted, clock: Clock) -> [String; 5] {
     let seconds = match clock {
         Clock::Wall => String::from("s"),
         clock => format!("{} s", clock.name()),
@@ -130,7 +113,7 @@ fn titles(counts: Counts, clock: Clock) -> [String; 5] {
         format!("own {seconds}"),
         String::from("cum %"),
         format!("cum {seconds}"),
-        counts.title().to_owned(),
+        counted.name().to_owned(),
     ]
 }
 

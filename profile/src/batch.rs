@@ -64,18 +64,20 @@ pub struct Node {
     pub frame: Frame,
 }
 
-/// Time seen at one node: the frame there was on top.
+/// What was seen at one node: from a sampler, the frame there was on top; from a tracer, it was called, and
+/// spent time of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Observation {
     /// The top of the stack.
     pub node: NodeId,
     /// How long it stands for, in nanoseconds.
     pub nanoseconds: Clocks,
-    /// How many samples it stands for.
+    /// How many samples it stands for, or how many calls: see [`Counted`](crate::Counted).
     pub samples: Clocks,
 }
 
-/// How a recording went, in counts since its start. All are counts of samples but `skipped`.
+/// How a recording went, in counts since its start. All are counts of samples but `skipped`; where calls are
+/// counted, of calls: all of them are `taken`, and `truncated` are those that were added to their caller's node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Counters {
     /// Samples taken: moments at which the target was read, whatever the number of its threads.

@@ -133,7 +133,7 @@ impl AddAssign for Clocks {
 pub struct Seen {
     /// Time, in nanoseconds.
     pub nanoseconds: Clocks,
-    /// Samples.
+    /// Samples, or calls; calls are on the clock of the wall only.
     pub samples: Clocks,
 }
 

@@ -23,7 +23,7 @@ pub use clocks::{Clock, Clocks, Measured, NotMeasured, Seen};
 pub use grouped_tree::{Children, GroupedTree};
 pub use ids::{FunctionId, NodeId, ThreadId};
 pub use names::{escape, push_escaped};
-pub use profile::{Profile, Recording};
+pub use profile::{Counted, Profile, Recording};
 pub use stats_table::{Caller, FunctionKey, Row, StatsTable, UnknownCaller};
 pub use tree_index::{FunctionTime, TreeIndex};
 pub use weights::Weights;

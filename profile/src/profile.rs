@@ -5,6 +5,35 @@ use crate::{
     Process, Thread, ThreadId,
 };
 
+/// What a profile counts beside the time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Counted {
+    /// A sampler's samples: each is seen at the node on top of a stack, and so on all nodes below.
+    #[default]
+    Samples,
+    /// A tracer's calls: each is seen at the node that was called, and nowhere else.
+    Calls,
+}
+
+impl Counted {
+    /// One word for it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Counted::Samples => "samples",
+            Counted::Calls => "calls",
+        }
+    }
+
+    /// What is counted under that name.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Counted> {
+        [Counted::Samples, Counted::Calls]
+            .into_iter()
+            .find(|counted| counted.name() == name)
+    }
+}
+
 /// What was recorded, and how.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Recording {
@@ -14,7 +43,7 @@ pub struct Recording {
     pub pid: u32,
     /// Version of its Python, as `3.12.1`.
     pub python: String,
-    /// Nanoseconds from one sample to the next, as asked for.
+    /// Nanoseconds from one sample to the next, as asked for; 0 where calls are counted.
     pub interval_ns: u64,
     /// When it started: milliseconds since 1970, UTC.
     pub started_unix_ms: u64,
@@ -22,8 +51,10 @@ pub struct Recording {
     pub elapsed_ns: u64,
     /// How it went.
     pub counters: Counters,
-    /// What recorded it: `sampling`, or `sampling, blocking`.
+    /// What recorded it: `sampling`, `sampling, blocking`, `tracing`, or `tracing, not corrected`.
     pub collector: String,
+    /// What its counts are.
+    pub counted: Counted,
     /// Which clocks it measured.
     pub measured: Measured,
 }
@@ -97,7 +128,7 @@ impl Profile {
         Ok(self)
     }
 
-    /// Whether nothing was seen: no sample and no time on the chosen clock.
+    /// Whether nothing was seen: no sample, no call and no time on the chosen clock.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.tree.total().is_zero()

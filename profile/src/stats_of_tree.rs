@@ -3,12 +3,21 @@
 //! Everything counts once a stack, however deep the recursion: a function's cumulative time is
 //! taken at its outermost frame, an edge's at its outermost occurrence. Which frame is outermost
 //! is known while walking down, by counting how often each row and each edge is on the way.
+//!
+//! What is counted decides what a node adds to the counts: samples are frames of every stack that passes through
+//! it, calls are its own. Calls are nested by function and not by row, since that is how cProfile nests
+//! them: a function is not recursive for calling another one of the same name and line.
+
+mod roots;
 
 use std::collections::HashMap;
 
 use crate::grouped_tree::Children;
 use crate::stats_table::Keys;
-use crate::{Caller, Frame, Function, GroupedTree, Profile, Row, StatsTable, Weights, escape};
+use crate::{
+    Caller, Counted, Frame, Function, GroupedTree, Profile, Row, StatsTable, Weights, escape,
+};
+use roots::Roots;
 
 /// The file of what has no source, as cProfile writes it.
 const NO_FILE: &str = "~";
@@ -37,7 +46,7 @@ impl StatsTable {
 
     /// The table as the sampler of CPython 3.15 counts (`profiling/sampling/pstats_collector.py`): a
     /// row per executing line under the qualified name, `cc` samples on top, `nc` samples on the
-    /// stack; its callers likewise. It knows no rows for threads.
+    /// stack; its callers likewise. It knows no rows for threads, and it means nothing where calls are counted.
     #[must_use]
     pub fn sampled(profile: &Profile) -> Self {
         derive(
@@ -77,22 +86,39 @@ enum ThreadRows {
 /// What was seen of a row, or of an edge between two.
 #[derive(Debug, Clone, Copy, Default)]
 struct Tally {
-    /// Frames over all samples.
-    frames: u64,
+    /// Frames over all samples, or calls.
+    all: u64,
+    /// Samples, or the calls that no recursion made.
+    primitive: u64,
     /// On the stack, once a stack.
     on_stack: Weights,
     /// On top of the stack.
     on_top: Weights,
 }
 
+/// What a node adds to a tally.
+#[derive(Debug, Clone, Copy)]
+struct Share {
+    counted: Counted,
+    on_top: Weights,
+    on_stack: Weights,
+}
+
 impl Tally {
-    /// Adds a frame: what was seen with it on top and on the stack, and whether it is the first of
-    /// its kind on its stacks.
-    fn add(&mut self, on_top: Weights, on_stack: Weights, outermost: bool) {
-        self.frames = self.frames.saturating_add(on_stack.samples);
-        self.on_top += on_top;
+    /// Adds a node. `outermost`: it is the first of its kind on its stacks; `primitive`: the first of its
+    /// function, or of that function called by the same one.
+    fn add(&mut self, share: Share, outermost: bool, primitive: bool) {
+        let (calls, is_counted) = match share.counted {
+            Counted::Samples => (share.on_stack.samples, outermost),
+            Counted::Calls => (share.on_top.samples, primitive),
+        };
+        self.all = self.all.saturating_add(calls);
+        if is_counted {
+            self.primitive = self.primitive.saturating_add(calls);
+        }
+        self.on_top += share.on_top;
         if outermost {
-            self.on_stack += on_stack;
+            self.on_stack += share.on_stack;
         }
     }
 
@@ -101,8 +127,9 @@ impl Tally {
         if shape.on_top_counts {
             (self.on_top.samples, self.on_stack.samples)
         } else {
-            // Time without a sample still counts as a call: readers divide by the number of calls.
-            (self.on_stack.samples.max(1), self.frames.max(1))
+            // Time without a sample still counts as a call, and so does a function that was running before the tracer
+            // came: readers divide by the number of calls.
+            (self.primitive.max(1), self.all.max(1))
         }
     }
 }
@@ -113,17 +140,10 @@ fn seconds(weights: Weights) -> f64 {
 
 fn derive(profile: &Profile, shape: &Shape) -> StatsTable {
     let mut keys = Keys::default();
-    let tree = group(profile, shape, &mut keys);
-    let shadow = Shadow {
-        threads: profile.threads().len(),
-        rows: keys.len(),
-        children: tree.children(),
-        totals: tree.totals(),
-        tree,
-    };
+    let shadow = Shadow::new(profile, shape, &mut keys);
     let roots = Roots::find(&shadow);
     let names = profile.thread_names();
-    let mut walk = Walk::new(&shadow);
+    let mut walk = Walk::new(&shadow, profile.recording().counted);
     for thread in shadow.seen_below(0) {
         let wanted = match shape.thread_rows {
             ThreadRows::WhereNoFunctionIsRoot => !roots.has_one(&shadow, thread),
@@ -139,26 +159,6 @@ fn derive(profile: &Profile, shape: &Shape) -> StatsTable {
         }
     }
     walk.into_table(&keys, shape)
-}
-
-/// Groups the call tree by thread and row. A thread's key is its position, a row's key is its
-/// position after all threads.
-fn group(profile: &Profile, shape: &Shape, keys: &mut Keys) -> GroupedTree {
-    let threads = profile.threads().len() as u32;
-    let mut rows: HashMap<Frame, u32> = HashMap::new();
-    GroupedTree::new(profile.tree(), |frame| match frame {
-        Frame::Thread(thread) => Some(thread.0),
-        Frame::Call { function, line } => {
-            let line = if shape.by_line { line } else { 0 };
-            let row = *rows
-                .entry(Frame::Call { function, line })
-                .or_insert_with(|| {
-                    let function = &profile.functions()[function.index()];
-                    function_row(keys, function, shape.by_line.then_some(line))
-                });
-            Some(threads + row)
-        }
-    })
 }
 
 /// The row of a function, or of one of its executing lines.
@@ -180,20 +180,55 @@ fn thread_row(keys: &mut Keys, name: &str) -> u32 {
     keys.position(NO_FILE, 0, &label)
 }
 
-/// The grouped tree with what is asked of it again and again.
+/// The call tree, grouped by thread and subject (a function, or one of its executing lines), with what is asked of
+/// it again and again. A thread's key is its position, a subject's its position after all threads.
 struct Shadow {
     tree: GroupedTree,
     children: Children,
     totals: Vec<Weights>,
     threads: usize,
-    /// Rows of functions; those of threads come after them.
+    /// Per subject: its row. Rows of threads come after them.
+    row_of: Vec<u32>,
     rows: usize,
 }
 
 impl Shadow {
+    fn new(profile: &Profile, shape: &Shape, keys: &mut Keys) -> Self {
+        let threads = profile.threads().len();
+        let mut subjects: HashMap<Frame, u32> = HashMap::new();
+        let mut row_of = Vec::new();
+        let tree = GroupedTree::new(profile.tree(), |frame| match frame {
+            Frame::Thread(thread) => Some(thread.0),
+            Frame::Call { function, line } => {
+                let line = if shape.by_line { line } else { 0 };
+                let subject = *subjects
+                    .entry(Frame::Call { function, line })
+                    .or_insert_with(|| {
+                        let function = &profile.functions()[function.index()];
+                        row_of.push(function_row(keys, function, shape.by_line.then_some(line)));
+                        row_of.len() as u32 - 1
+                    });
+                Some(threads as u32 + subject)
+            }
+        });
+        Self {
+            threads,
+            rows: keys.len(),
+            row_of,
+            children: tree.children(),
+            totals: tree.totals(),
+            tree,
+        }
+    }
+
+    /// The subject of a node that is not a thread.
+    fn subject(&self, node: usize) -> u32 {
+        self.tree.key(node) - self.threads as u32
+    }
+
     /// The row of a node that is not a thread.
     fn row(&self, node: usize) -> u32 {
-        self.tree.key(node) - self.threads as u32
+        self.row_of[self.subject(node) as usize]
     }
 
     /// The children of a node that were seen at all.
@@ -203,78 +238,88 @@ impl Shadow {
     }
 }
 
-/// What decides whether a thread's own functions give it a root: a row that no other row calls and
-/// no other thread starts with.
-struct Roots {
-    is_called: Vec<bool>,
-    /// In how many threads a row is at the bottom.
-    threads: Vec<u32>,
+/// Who calls: a row, and the subject for which it stands here. For a thread both come after all others.
+#[derive(Debug, Clone, Copy)]
+struct Above {
+    row: u32,
+    subject: u32,
 }
 
-impl Roots {
-    fn find(shadow: &Shadow) -> Self {
-        let mut roots = Self {
-            is_called: vec![false; shadow.rows],
-            threads: vec![0; shadow.rows],
-        };
-        for node in 1..shadow.tree.node_count() {
-            let Some(parent) = shadow.tree.parent(node).filter(|&parent| parent != 0) else {
-                continue;
-            };
-            if shadow.totals[node].is_zero() {
-                continue;
-            }
-            let row = shadow.row(node) as usize;
-            match shadow.tree.parent(parent) {
-                Some(0) => roots.threads[row] += 1,
-                _ => roots.is_called[row] = true,
-            }
-        }
-        roots
+/// How often each of some things is on the way from the bottom to where the walk is.
+#[derive(Debug, Default)]
+struct OnTheWay(Vec<u32>);
+
+impl OnTheWay {
+    /// Whether it was not on the way yet.
+    fn enter(&mut self, index: u32) -> bool {
+        let count = &mut self.0[index as usize];
+        *count += 1;
+        *count == 1
     }
 
-    fn has_one(&self, shadow: &Shadow, thread: usize) -> bool {
-        let mut bottoms = shadow.seen_below(thread);
-        let (Some(bottom), None) = (bottoms.next(), bottoms.next()) else {
-            return false;
-        };
-        let row = shadow.row(bottom) as usize;
-        // Without any edge in the file there is no root for snakeviz and tuna to find.
-        let any_edge = self.is_called.contains(&true);
-        shadow.tree.own(thread).is_zero()
-            && !self.is_called[row]
-            && self.threads[row] == 1
-            && any_edge
+    fn leave(&mut self, index: u32) {
+        self.0[index as usize] -= 1;
+    }
+}
+
+/// Gives out positions to edges.
+#[derive(Debug, Default)]
+struct Edges {
+    positions: HashMap<(u32, u32), u32>,
+    on_the_way: OnTheWay,
+}
+
+impl Edges {
+    /// The position of an edge, and whether it was not on the way yet.
+    fn enter(&mut self, caller: u32, callee: u32) -> (u32, bool) {
+        let next = self.on_the_way.0.len() as u32;
+        let edge = *self.positions.entry((caller, callee)).or_insert(next);
+        if edge == next {
+            self.on_the_way.0.push(0);
+        }
+        (edge, self.on_the_way.enter(edge))
     }
 }
 
 /// The walk over all stacks, and what it has added up.
 struct Walk<'a> {
     shadow: &'a Shadow,
+    counted: Counted,
     rows: Vec<Tally>,
-    /// How often each row is on the way from the bottom to where the walk is.
-    rows_on_stack: Vec<u32>,
-    /// Position of the edge from a caller's row to a callee's.
-    edges: HashMap<(u32, u32), u32>,
+    rows_on_the_way: OnTheWay,
+    subjects_on_the_way: OnTheWay,
+    /// From a caller's row to a callee's.
+    edges: Edges,
     edge_tallies: Vec<Tally>,
-    edges_on_stack: Vec<u32>,
+    /// From a caller's subject to a callee's.
+    calls: Edges,
 }
 
 /// What the walk does next.
 enum Step {
-    Enter { node: usize, caller: Option<u32> },
-    Leave { row: u32, edge: Option<u32> },
+    Enter { node: usize, caller: Option<Above> },
+    Leave(Entered),
+}
+
+/// What is on the way since a node was entered.
+struct Entered {
+    row: u32,
+    subject: u32,
+    /// The edge between rows, and that between subjects.
+    edges: Option<(u32, u32)>,
 }
 
 impl<'a> Walk<'a> {
-    fn new(shadow: &'a Shadow) -> Self {
+    fn new(shadow: &'a Shadow, counted: Counted) -> Self {
         Self {
             shadow,
+            counted,
             rows: vec![Tally::default(); shadow.rows],
-            rows_on_stack: vec![0; shadow.rows],
-            edges: HashMap::new(),
+            rows_on_the_way: OnTheWay(vec![0; shadow.rows]),
+            subjects_on_the_way: OnTheWay(vec![0; shadow.row_of.len()]),
+            edges: Edges::default(),
             edge_tallies: Vec::new(),
-            edges_on_stack: Vec::new(),
+            calls: Edges::default(),
         }
     }
 
@@ -282,16 +327,20 @@ impl<'a> Walk<'a> {
     fn thread_as_row(&mut self, thread: usize, row: u32) {
         debug_assert_eq!(row as usize, self.rows.len());
         let mut tally = Tally::default();
-        let (own, total) = (self.shadow.tree.own(thread), self.shadow.totals[thread]);
-        tally.add(own, total, true);
+        tally.add(self.share(thread), true, true);
         self.rows.push(tally);
+        let subject = self.shadow.row_of.len() + thread;
+        let above = Above {
+            row,
+            subject: subject as u32,
+        };
         for bottom in self.shadow.seen_below(thread) {
-            self.stacks(bottom, Some(row));
+            self.stacks(bottom, Some(above));
         }
     }
 
     /// Walks all stacks from a bottom function up.
-    fn stacks(&mut self, bottom: usize, caller: Option<u32>) {
+    fn stacks(&mut self, bottom: usize, caller: Option<Above>) {
         let mut steps = vec![Step::Enter {
             node: bottom,
             caller,
@@ -299,41 +348,59 @@ impl<'a> Walk<'a> {
         while let Some(step) = steps.pop() {
             match step {
                 Step::Enter { node, caller } => {
-                    let row = self.shadow.row(node);
-                    let edge = self.enter(node, row, caller);
-                    steps.push(Step::Leave { row, edge });
-                    steps.extend(self.shadow.seen_below(node).map(|node| Step::Enter {
-                        node,
-                        caller: Some(row),
-                    }));
+                    let entered = self.enter(node, caller);
+                    let caller = Some(Above {
+                        row: entered.row,
+                        subject: entered.subject,
+                    });
+                    steps.push(Step::Leave(entered));
+                    let below = self.shadow.seen_below(node);
+                    steps.extend(below.map(|node| Step::Enter { node, caller }));
                 }
-                Step::Leave { row, edge } => {
-                    self.rows_on_stack[row as usize] -= 1;
-                    if let Some(edge) = edge {
-                        self.edges_on_stack[edge as usize] -= 1;
-                    }
-                }
+                Step::Leave(entered) => self.leave(&entered),
             }
         }
     }
 
-    /// Adds a node to its row and to the edge from its caller, and returns that edge.
-    fn enter(&mut self, node: usize, row: u32, caller: Option<u32>) -> Option<u32> {
-        let (own, total) = (self.shadow.tree.own(node), self.shadow.totals[node]);
-        let on_stack = &mut self.rows_on_stack[row as usize];
-        self.rows[row as usize].add(own, total, *on_stack == 0);
-        *on_stack += 1;
+    /// Adds a node to its row and to the edge from its caller.
+    fn enter(&mut self, node: usize, caller: Option<Above>) -> Entered {
+        let (row, subject) = (self.shadow.row(node), self.shadow.subject(node));
+        let share = self.share(node);
+        let outermost = self.rows_on_the_way.enter(row);
+        let primitive = self.subjects_on_the_way.enter(subject);
+        self.rows[row as usize].add(share, outermost, primitive);
 
-        let caller = caller?;
-        let edge = *self.edges.entry((caller, row)).or_insert_with(|| {
-            self.edge_tallies.push(Tally::default());
-            self.edges_on_stack.push(0);
-            self.edge_tallies.len() as u32 - 1
+        let edges = caller.map(|caller| {
+            let (edge, outermost) = self.edges.enter(caller.row, row);
+            let (call, primitive) = self.calls.enter(caller.subject, subject);
+            if edge as usize == self.edge_tallies.len() {
+                self.edge_tallies.push(Tally::default());
+            }
+            self.edge_tallies[edge as usize].add(share, outermost, primitive);
+            (edge, call)
         });
-        let on_stack = &mut self.edges_on_stack[edge as usize];
-        self.edge_tallies[edge as usize].add(own, total, *on_stack == 0);
-        *on_stack += 1;
-        Some(edge)
+        Entered {
+            row,
+            subject,
+            edges,
+        }
+    }
+
+    fn leave(&mut self, entered: &Entered) {
+        self.rows_on_the_way.leave(entered.row);
+        self.subjects_on_the_way.leave(entered.subject);
+        if let Some((edge, call)) = entered.edges {
+            self.edges.on_the_way.leave(edge);
+            self.calls.on_the_way.leave(call);
+        }
+    }
+
+    fn share(&self, node: usize) -> Share {
+        Share {
+            counted: self.counted,
+            on_top: self.shadow.tree.own(node),
+            on_stack: self.shadow.totals[node],
+        }
     }
 
     /// The table, in the order of its keys.
@@ -360,7 +427,7 @@ impl<'a> Walk<'a> {
                 }
             })
             .collect();
-        for (&(caller, callee), &edge) in &self.edges {
+        for (&(caller, callee), &edge) in &self.edges.positions {
             let tally = &self.edge_tallies[edge as usize];
             let (cc, nc) = tally.counts(shape);
             rows[place[callee as usize]].callers.push(Caller {

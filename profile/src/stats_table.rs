@@ -15,6 +15,11 @@ pub struct FunctionKey {
 }
 
 /// What the table says of a function. From a sampler, calls are what is said in brackets.
+///
+/// From a tracer, calls are what cProfile counts (`Modules/_lsprof.c`): a call is primitive when the same function is not
+/// running already further down its thread's stack, and that of an edge when the same function does not run already
+/// that was called by the same caller. Functions that share file, line and name add up, where cProfile lets one
+/// replace the others; their time is still counted once a moment.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Row {
     /// The function.

@@ -8,7 +8,7 @@ use std::ops::AddAssign;
 pub struct Weights {
     /// Time, in nanoseconds.
     pub nanoseconds: u64,
-    /// Samples that were seen there.
+    /// Samples that were seen there, or calls that were counted: see [`Counted`](crate::Counted).
     pub samples: u64,
 }
 

@@ -22,6 +22,7 @@ mod recording;
 mod run;
 mod target;
 mod top;
+mod trace;
 
 pub(crate) use attach::AttachOptions;
 pub(crate) use convert::ConvertOptions;
@@ -31,19 +32,22 @@ pub(crate) use program::ProgramSpec;
 pub(crate) use recording::RecordingOptions;
 pub(crate) use run::RunOptions;
 pub(crate) use top::{Subject, TopOptions};
+pub(crate) use trace::TraceOptions;
 
 const EXAMPLES: &str = "\
 Examples:
   pystrobe attach 1234 -d 30 -o out.pstats
   pystrobe run -o out.pstats -o flame.svg script.py --its --own args
+  pystrobe trace -o out.pstats script.py --its --own args
   pystrobe top 1234
   pystrobe dump 1234
   pystrobe convert out.pstats -o flame.svg";
 
-/// A profiler for Python programs, from outside.
+/// A profiler for Python programs.
 ///
 /// pystrobe reads the stacks of a live CPython (3.8 and later; older ones are paused for it) without stopping
-/// or changing it, and writes pstats files that every Python tool opens, flame graphs and folded stacks.
+/// or changing it, or counts every call from inside (trace), and writes pstats files that every Python tool opens,
+/// flame graphs and folded stacks.
 #[derive(Parser, Debug)]
 #[command(
     name = "pystrobe",
@@ -60,6 +64,7 @@ pub(crate) struct Cli {
 enum Command {
     Attach(attach::AttachArgs),
     Run(run::RunArgs),
+    Trace(trace::TraceArgs),
     Top(top::TopArgs),
     Dump(dump::DumpArgs),
     Convert(convert::ConvertArgs),
@@ -86,6 +91,8 @@ pub(crate) enum Request {
     Attach(AttachOptions),
     /// Run a program and sample it.
     Run(RunOptions),
+    /// Run a program and count its calls.
+    Trace(TraceOptions),
     /// Watch a program on the terminal.
     Top(TopOptions),
     /// Print the stacks once.
@@ -111,6 +118,7 @@ impl Cli {
         Ok(match cli.command {
             Command::Attach(args) => Request::Attach(args.into_options()?),
             Command::Run(args) => Request::Run(args.into_options(typed)?),
+            Command::Trace(args) => Request::Trace(args.into_options(typed)?),
             Command::Top(args) => Request::Top(args.into_options(typed)?),
             Command::Dump(args) => Request::Dump(args.into_options()),
             Command::Convert(args) => Request::Convert(args.into_options()?),

@@ -10,10 +10,10 @@ use pystrobe_profile::Clock;
 
 use crate::errors::Failure;
 
-/// The options of `attach`, `run` and `convert` that say what to write.
+/// The options that say what to write and where to, of all that record or convert.
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Output options")]
-pub(super) struct OutputArgs {
+pub(super) struct PlaceArgs {
     /// Write the profile to this file; repeatable; `-` is stdout [default: a table on stdout]
     ///
     /// The format follows from the name: .pstats or .prof is a pstats file, .svg a flame graph, and
@@ -33,6 +33,29 @@ pub(super) struct OutputArgs {
     #[arg(short, long, value_parser = format())]
     format: Option<Format>,
 
+    /// Keep threads apart in flame graphs and folded stacks
+    #[arg(long)]
+    threads: bool,
+
+    /// Only the thread of this name or thread id; repeatable
+    #[arg(long, value_name = "NAME|TID")]
+    thread: Vec<String>,
+
+    /// Start this command on the first output when the recording is done
+    ///
+    /// The command is split into words as a shell does it, without substitutions, and the path of the first
+    /// output that is a file becomes its last argument. pystrobe ends when the command has ended.
+    #[arg(long, value_name = "COMMAND", value_parser = words)]
+    open_with: Option<Words>,
+}
+
+/// The options of `attach`, `run` and `convert`: which of what a sampler measures is written as well.
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Output options")]
+pub(super) struct OutputArgs {
+    #[command(flatten)]
+    places: PlaceArgs,
+
     /// Which time counts [default: wall; for convert, what the input shows]
     ///
     /// A recording measures all of them at once. A pstats file shows the one that is chosen here and keeps the
@@ -48,14 +71,6 @@ pub(super) struct OutputArgs {
     #[arg(long, overrides_with = "idle")]
     no_idle: bool,
 
-    /// Keep threads apart in flame graphs and folded stacks
-    #[arg(long)]
-    threads: bool,
-
-    /// Only the thread of this name or thread id; repeatable
-    #[arg(long, value_name = "NAME|TID")]
-    thread: Vec<String>,
-
     /// Label frames with the line that was executing, not with the function's first
     #[arg(long)]
     lines: bool,
@@ -63,13 +78,6 @@ pub(super) struct OutputArgs {
     /// Whose meaning of the counts in a pstats file
     #[arg(long, value_name = "FLAVOR", value_enum, default_value_t = Flavor::Classic)]
     pstats_flavor: Flavor,
-
-    /// Start this command on the first output when the recording is done
-    ///
-    /// The command is split into words as a shell does it, without substitutions, and the path of the first
-    /// output that is a file becomes its last argument. pystrobe ends when the command has ended.
-    #[arg(long, value_name = "COMMAND", value_parser = words)]
-    open_with: Option<Words>,
 }
 
 /// The values of `--mode`.
@@ -152,16 +160,15 @@ pub(crate) struct OpenWith {
 #[derive(Debug, Clone)]
 struct Words(Vec<String>);
 
-impl OutputArgs {
-    /// What was typed, as plain options.
+impl PlaceArgs {
+    /// What was typed, as plain options; wall time counts, and frames are functions.
     ///
     /// # Errors
     ///
-    /// Where a format does not follow from a name, where stdout is asked for twice, where a `-f` or
-    /// `--no-idle` has nothing to act on, and where `--open-with` has no file.
+    /// Where a format does not follow from a name, where stdout is asked for twice, where a `-f` has nothing to act on, and
+    /// where `--open-with` has no file.
     pub(super) fn into_options(self) -> Result<OutputOptions, Failure> {
         let outputs = plan(&self.output, self.format)?;
-        let clock = clock(self.mode, self.idle, self.no_idle)?;
         let open_with = match self.open_with {
             None => None,
             Some(Words(words)) => Some(OpenWith {
@@ -171,15 +178,31 @@ impl OutputArgs {
         };
         Ok(OutputOptions {
             outputs,
-            clock,
+            clock: None,
             threads: self.threads,
             only_threads: self.thread,
+            lines: false,
+            pstats_flavor: PstatsFlavor::Classic,
+            open_with,
+        })
+    }
+}
+
+impl OutputArgs {
+    /// What was typed, as plain options.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`PlaceArgs::into_options`], and where `--no-idle` has nothing to act on.
+    pub(super) fn into_options(self) -> Result<OutputOptions, Failure> {
+        Ok(OutputOptions {
+            clock: clock(self.mode, self.idle, self.no_idle)?,
             lines: self.lines,
             pstats_flavor: match self.pstats_flavor {
                 Flavor::Classic => PstatsFlavor::Classic,
                 Flavor::Python315 => PstatsFlavor::Python315,
             },
-            open_with,
+            ..self.places.into_options()?
         })
     }
 }

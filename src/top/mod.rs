@@ -110,7 +110,7 @@ fn target(subject: &Subject, program: &Program) -> Result<Target, Failure> {
             source,
         })
     };
-    let pid = program.start_with(spec, |command| {
+    let pid = program.start(spec, |command| {
         // The keys are the view's.
         command.stdin(Stdio::null()).stdout(copy()?).stderr(copy()?);
         Ok(())

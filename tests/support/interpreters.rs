@@ -169,6 +169,17 @@ pub(crate) fn readers() -> Option<&'static Path> {
     readers.as_deref()
 }
 
+/// The folder with the programs that nobody here wrote, to import them from, where `tests/run` has made it.
+pub(crate) fn programs() -> Option<&'static Path> {
+    static PROGRAMS: OnceLock<Option<PathBuf>> = OnceLock::new();
+    let programs =
+        PROGRAMS.get_or_init(|| std::env::var_os("PYSTROBE_PROGRAMS").map(PathBuf::from));
+    if programs.is_none() {
+        skip("PYSTROBE_PROGRAMS is not set; tests/run installs the programs and sets it");
+    }
+    programs.as_deref()
+}
+
 /// Writes one `#[test]` for each version, named after it, which runs a check on every build of that version.
 macro_rules! on_each_version {
     ($($name:ident = $check:expr;)*) => {

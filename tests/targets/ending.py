@@ -1,4 +1,4 @@
-"""Ends in the way that it is told to: `ending.py exit CODE`, `raise`, `signal NUMBER`, or `return`.
+"""Ends in the way that it is told to: `ending.py exit CODE`, `_exit CODE`, `raise`, `signal NUMBER`, or `return`.
 
 Works a little before that, in `work`, so that there is something to record.
 """
@@ -22,6 +22,8 @@ sys.stdout.flush()
 how = sys.argv[1]
 if how == "exit":
     sys.exit(int(sys.argv[2]))
+elif how == "_exit":
+    os._exit(int(sys.argv[2]))
 elif how == "raise":
     raise RuntimeError("as told")
 elif how == "signal":

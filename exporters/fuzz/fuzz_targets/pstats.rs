@@ -10,7 +10,7 @@ fuzz_target!(|bytes: &[u8]| {
         return;
     };
     let mut out = Vec::new();
-    write_table(&file.table, file.sampled, &Style::default(), &mut out).expect("there are rows");
+    write_table(&file.table, file.counted, &Style::default(), &mut out).expect("there are rows");
     out.clear();
     write_pstats_table(&file.table, &mut out).expect("there are rows");
     let again = read_pstats(&out).expect("what is written is read");

@@ -8,7 +8,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use pystrobe_profile::{Caller, FunctionKey, Profile, Row, StatsTable, escape};
+use pystrobe_profile::{Caller, Counted, FunctionKey, Profile, Row, StatsTable, escape};
 
 use super::SAMPLED;
 use crate::marshal::{self, MarshalError, Object, Value};
@@ -20,8 +20,9 @@ pub struct PstatsFile {
     /// The rows, in the order of the file. In a file with the marker of CPython 3.15 the counts are
     /// those of the samples on the stack.
     pub table: StatsTable,
-    /// Whether the file has the marker of CPython 3.15: its rows are executing lines.
-    pub sampled: bool,
+    /// What the table's counts are: samples where the file has the marker of CPython 3.15, and then its rows are
+    /// executing lines; calls in all others, as far as they tell. A sampled file of ours has its word in the profile.
+    pub counted: Counted,
     /// The whole profile, where the file is one of ours.
     pub profile: Option<Profile>,
     /// Why there is no profile although the file is one of ours.
@@ -95,7 +96,11 @@ pub fn read_pstats(bytes: &[u8]) -> Result<PstatsFile, PstatsError> {
     };
     Ok(PstatsFile {
         table,
-        sampled,
+        counted: if sampled {
+            Counted::Samples
+        } else {
+            Counted::Calls
+        },
         profile,
         trailer_problem,
     })

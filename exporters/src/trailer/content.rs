@@ -3,8 +3,8 @@
 use std::borrow::Cow;
 
 use pystrobe_profile::{
-    Batch, Builder, Clock, Clocks, Counters, Frame, Function, FunctionId, Measured, Node, NodeId,
-    Observation, Process, Profile, Recording, Seen, Thread, ThreadId,
+    Batch, Builder, Clock, Clocks, Counted, Counters, Frame, Function, FunctionId, Measured, Node,
+    NodeId, Observation, Process, Profile, Recording, Seen, Thread, ThreadId,
 };
 use serde::{Deserialize, Serialize};
 
@@ -29,6 +29,9 @@ struct RecordingContent<'p> {
     started_unix_ms: u64,
     elapsed_ns: u64,
     collector: Cow<'p, str>,
+    /// What the nodes' samples are.
+    #[serde(default = "samples")]
+    counted: Cow<'p, str>,
     taken: u64,
     repaired: u64,
     truncated: u64,
@@ -38,6 +41,10 @@ struct RecordingContent<'p> {
     /// The clock that the table shows.
     #[serde(default = "wall")]
     clock: Cow<'p, str>,
+}
+
+fn samples() -> Cow<'static, str> {
+    Cow::from(Counted::Samples.name())
 }
 
 fn wall() -> Cow<'static, str> {
@@ -183,6 +190,7 @@ impl<'p> Content<'p> {
                 started_unix_ms: recording.started_unix_ms,
                 elapsed_ns: recording.elapsed_ns,
                 collector: Cow::from(&recording.collector),
+                counted: Cow::from(recording.counted.name()),
                 taken: counters.taken,
                 repaired: counters.repaired,
                 truncated: counters.truncated,
@@ -202,6 +210,7 @@ impl<'p> Content<'p> {
     pub(super) fn into_profile(self) -> Result<Profile, TrailerError> {
         let recording = self.recording;
         let clock = Clock::named(&recording.clock).ok_or(TrailerError::Damaged)?;
+        let counted = Counted::named(&recording.counted).ok_or(TrailerError::Damaged)?;
         let measured = self.nodes.measured();
         let mut batch = Batch {
             functions: self.functions.into_functions()?,
@@ -235,6 +244,7 @@ impl<'p> Content<'p> {
             elapsed_ns: recording.elapsed_ns,
             counters: batch.counters,
             collector: recording.collector.into_owned(),
+            counted,
             measured,
         });
         Ok(profile.with_clock(clock)?)

@@ -8,7 +8,8 @@
 //! are there so that a file that was cut short is told from one of another tool. Versions only
 //! ever get added: a newer pystrobe reads every older one.
 //!
-//! Version 2 added the clocks. What version 1 says is wall time.
+//! Version 2 added the clocks. What version 1 says is wall time. Version 3 added what is counted. Before it all counts
+//! were samples.
 
 mod content;
 
@@ -22,7 +23,7 @@ const START: &[u8; 9] = b"pystrobe<";
 const END: &[u8; 9] = b">pystrobe";
 
 /// The version that is written.
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 
 /// The most that a payload may unpack to. A node takes 12 bytes to 50,
 /// depending on how many clocks were measured.
@@ -96,7 +97,7 @@ pub(crate) fn read(bytes: &[u8]) -> Result<Option<Profile>, TrailerError> {
     let (payload, version) = inner.split_last_chunk().ok_or(TrailerError::Damaged)?;
     let (payload, len) = payload.split_last_chunk().ok_or(TrailerError::Damaged)?;
     match u32::from_le_bytes(*version) {
-        1 | 2 => {}
+        1..=VERSION => {}
         version => return Err(TrailerError::Version(version)),
     }
     if u64::from_le_bytes(*len) != payload.len() as u64 {

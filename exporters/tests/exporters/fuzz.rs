@@ -34,7 +34,7 @@ fn explore(bytes: &[u8]) {
             );
         }
         let mut out = Vec::new();
-        pystrobe_exporters::write_table(&file.table, file.sampled, &Style::default(), &mut out)
+        pystrobe_exporters::write_table(&file.table, file.counted, &Style::default(), &mut out)
             .unwrap();
         out.clear();
         pystrobe_exporters::write_pstats_table(&file.table, &mut out).unwrap();

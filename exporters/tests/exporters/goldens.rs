@@ -3,10 +3,10 @@
 use std::path::PathBuf;
 
 use pystrobe_exporters::{ExportError, Format, PstatsFlavor, Style, write, write_table};
-use pystrobe_profile::{Clock, Profile, StatsTable};
+use pystrobe_profile::{Clock, Counted, Profile, StatsTable};
 
 use crate::recorder::{function, record, thread};
-use crate::sample::{by_all_clocks, profile, written};
+use crate::sample::{by_all_clocks, profile, traced, written};
 
 /// Compares with a file of expected output.
 fn golden(name: &str, found: &str) {
@@ -107,6 +107,24 @@ fn other_clocks_are_named() {
     golden("cpu.table", &text_of(&cpu, Format::Table));
 }
 
+/// A traced profile counts calls, and its times are too short for microseconds.
+#[test]
+fn calls_are_calls() {
+    golden("traced.folded", &text_of(&traced(), Format::Folded));
+    golden("traced.table", &text_of(&traced(), Format::Table));
+    let svg = text_of(&traced(), Format::Flamegraph);
+    assert!(svg.contains("123 calls, 0.00 s"), "{svg}");
+    assert!(svg.contains("30,350 nanoseconds"), "{svg}");
+    let style = Style {
+        pstats_flavor: PstatsFlavor::Python315,
+        ..Style::default()
+    };
+    let mut out = Vec::new();
+    let error = write(&traced(), Format::Pstats, &style, &mut out).unwrap_err();
+    assert!(matches!(error, ExportError::NoSamples), "{error}");
+    assert!(out.is_empty());
+}
+
 #[test]
 fn flamegraphs_do_not_change_from_run_to_run() {
     let svg = || text(Format::Flamegraph, &Style::default());
@@ -127,7 +145,7 @@ fn nothing_sampled_is_an_error() {
     }
     let error = write_table(
         &StatsTable::default(),
-        false,
+        Counted::Calls,
         &Style::default(),
         &mut Vec::new(),
     );

@@ -3,8 +3,8 @@
 use proptest::prelude::*;
 use pystrobe_exporters::{Format, PstatsFlavor, Style, read_pstats};
 use pystrobe_profile::{
-    Batch, Builder, Clocks, Frame, FunctionId, Node, NodeId, Observation, Profile, StatsTable,
-    ThreadId,
+    Batch, Builder, Clocks, Counted, Frame, FunctionId, Node, NodeId, Observation, Profile,
+    StatsTable, ThreadId,
 };
 
 use crate::recorder::{Sample, function, process, record, recording, thread};
@@ -200,7 +200,7 @@ proptest! {
             prop_assert_eq!(file.profile.as_ref(), Some(&profile));
             match flavor {
                 PstatsFlavor::Classic => prop_assert_eq!(file.table, StatsTable::of(&profile)),
-                PstatsFlavor::Python315 => prop_assert!(file.sampled),
+                PstatsFlavor::Python315 => prop_assert_eq!(file.counted, Counted::Samples),
             }
         }
 

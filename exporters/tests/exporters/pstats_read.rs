@@ -2,7 +2,7 @@
 
 use pystrobe_exporters::marshal::Writer;
 use pystrobe_exporters::{PstatsFile, read_pstats};
-use pystrobe_profile::Caller;
+use pystrobe_profile::{Caller, Counted};
 
 /// A number as some tool writes it.
 #[derive(Clone, Copy)]
@@ -80,7 +80,7 @@ fn as_cprofile_writes_it() {
         assert_eq!((g.cc, g.nc, g.tt, g.ct), (4, 10, 1.0, 3.0));
         let Caller { nc, cc, tt, ct, .. } = caller(&file);
         assert_eq!((nc, cc, tt, ct), (8, 3, 0.5, 2.0));
-        assert!(!file.sampled);
+        assert_eq!(file.counted, Counted::Calls);
         assert_eq!((file.profile, file.trailer_problem), (None, None));
     }
 }

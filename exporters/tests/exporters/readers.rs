@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use pystrobe_exporters::{Format, PstatsFlavor, Style, read_pstats};
-use pystrobe_profile::StatsTable;
+use pystrobe_profile::{Counted, StatsTable};
 use serde_json::Value;
 
 use crate::pythons::pythons;
@@ -112,7 +112,7 @@ fn pstats_of_315_reads_its_flavor() {
         );
     }
     let file = read_pstats(&std::fs::read(&ours).unwrap()).unwrap();
-    assert!(file.sampled);
+    assert_eq!(file.counted, Counted::Samples);
     for row in file.table.rows() {
         assert_eq!(row.cc, row.nc, "both are samples on the stack");
     }

@@ -1,9 +1,12 @@
 //! The profile that the goldens show.
 
 use pystrobe_exporters::{Format, Style, write};
-use pystrobe_profile::{Clocks, Function, Measured, Profile, Seen, Thread};
+use pystrobe_profile::{
+    Batch, Builder, Clocks, Counted, Counters, Frame, Function, FunctionId, Measured, Node, NodeId,
+    Observation, Profile, Recording, Seen, Thread, ThreadId,
+};
 
-use crate::recorder::{Sample, function, record, record_clocks, thread};
+use crate::recorder::{Sample, function, process, record, record_clocks, recording, thread};
 
 pub(crate) fn functions() -> Vec<Function> {
     vec![
@@ -80,6 +83,58 @@ pub(crate) fn by_clocks(gil_wait: bool) -> Profile {
         waiting: true,
     };
     record_clocks(&functions(), &threads(), &samples, measured)
+}
+
+/// A traced program: `main` calls `fib`, which calls itself, and a C function from there; another thread sleeps.
+pub(crate) fn traced() -> Profile {
+    let call = |parent: usize, function: usize| Node {
+        parent: Some(NodeId::from_index(parent)),
+        frame: Frame::Call {
+            function: FunctionId::from_index(function),
+            line: 0,
+        },
+    };
+    let foot = |thread: usize| Node {
+        parent: None,
+        frame: Frame::Thread(ThreadId::from_index(thread)),
+    };
+    // A node, its calls and its own nanoseconds.
+    let nodes = [
+        (foot(0), 0, 0),
+        (call(0, 0), 1, 1_000),
+        (call(1, 1), 1, 2_500),
+        (call(2, 2), 10, 4_000),
+        (call(3, 2), 100, 30_000),
+        (call(4, 6), 7, 350),
+        (foot(1), 0, 0),
+        (call(6, 4), 1, 900),
+        (call(7, 6), 3, 150_000),
+    ];
+    let observation = |(index, (_, calls, own)): (usize, &(Node, u64, u64))| Observation {
+        node: NodeId::from_index(index),
+        nanoseconds: Clocks::of_wall(*own),
+        samples: Clocks::of_wall(*calls),
+    };
+    let mut builder = Builder::new(vec![process()]);
+    builder
+        .apply(&Batch {
+            functions: functions(),
+            threads: threads()[..2].to_vec(),
+            nodes: nodes.iter().map(|(node, _, _)| *node).collect(),
+            observations: nodes.iter().enumerate().map(observation).collect(),
+            ..Batch::default()
+        })
+        .unwrap();
+    builder.finish(Recording {
+        interval_ns: 0,
+        counters: Counters {
+            taken: 123,
+            ..Counters::default()
+        },
+        collector: "tracing".to_owned(),
+        counted: Counted::Calls,
+        ..recording(0)
+    })
 }
 
 fn threads() -> [Thread; 3] {

@@ -9,7 +9,7 @@ use pystrobe_profile::{
 };
 
 use crate::recorder::{function, process, recording, thread};
-use crate::sample::{by_all_clocks, by_clocks, profile, written};
+use crate::sample::{by_all_clocks, by_clocks, profile, traced, written};
 
 const START: &[u8] = b"pystrobe<";
 
@@ -78,9 +78,9 @@ fn bytes_of_others_are_no_trailer() {
 fn a_newer_version_is_told() {
     let (mut bytes, _) = split();
     let version = bytes.len() - 9 - 4;
-    bytes[version] = 3;
+    bytes[version] = 4;
     let problem = read_pstats(&bytes).unwrap().trailer_problem.unwrap();
-    assert!(problem.contains("newer pystrobe (version 3,"), "{problem}");
+    assert!(problem.contains("newer pystrobe (version 4,"), "{problem}");
 }
 
 /// A trailer with this payload.
@@ -91,7 +91,7 @@ fn with_payload(json: &[u8]) -> Vec<u8> {
     bytes.extend_from_slice(START);
     bytes.extend_from_slice(&payload);
     bytes.extend_from_slice(&(payload.len() as u64).to_le_bytes());
-    bytes.extend_from_slice(&2u32.to_le_bytes());
+    bytes.extend_from_slice(&3u32.to_le_bytes());
     bytes.extend_from_slice(b">pystrobe");
     bytes
 }
@@ -159,14 +159,13 @@ fn forged_payloads() {
         assert!(problem.contains(wanted), "{problem}");
         assert!(!problem.contains('\n'), "{problem}");
     }
-    for (clock, wanted) in [
-        ("cpu", "cpu time was not measured"),
-        ("sidereal", "damaged"),
+    for (word, wanted) in [
+        (r#""clock":"cpu""#, "cpu time was not measured"),
+        (r#""clock":"sidereal""#, "damaged"),
+        (r#""counted":"sheep""#, "damaged"),
     ] {
-        let payload = payload(good).replace(
-            r#""skipped":0"#,
-            &format!(r#""skipped":0,"clock":"{clock}""#),
-        );
+        let skipped = r#""skipped":0"#;
+        let payload = payload(good).replace(skipped, &format!("{skipped},{word}"));
         let file = read_pstats(&with_payload(payload.as_bytes())).unwrap();
         let problem = file.trailer_problem.unwrap();
         assert!(problem.contains(wanted), "{problem}");
@@ -254,6 +253,11 @@ fn version_2() {
         "version-2.pstats",
         &by_clocks(false).with_clock(Clock::Cpu).unwrap(),
     );
+}
+
+#[test]
+fn version_3() {
+    stays_readable("version-3.pstats", &traced());
 }
 
 /// A process and one that it started, each with a thread and a sample, and counters of their own.

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod builder;
+mod calls;
 mod clocks;
 mod recorder;
 mod stats;

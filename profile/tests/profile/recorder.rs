@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use pystrobe_profile::{
-    Batch, Builder, Clocks, Counters, Frame, Function, FunctionId, Measured, Node, NodeId,
+    Batch, Builder, Clocks, Counted, Counters, Frame, Function, FunctionId, Measured, Node, NodeId,
     Observation, Process, Profile, Recording, Seen, Thread, ThreadId,
 };
 
@@ -68,6 +68,7 @@ pub(crate) fn recording(taken: u64) -> Recording {
             skipped: 5,
         },
         collector: "sampling".to_owned(),
+        counted: Counted::Samples,
         measured: Measured::default(),
     }
 }

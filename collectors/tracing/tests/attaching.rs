@@ -1,0 +1,138 @@
+//! A recording that begins and ends in the midst of a program: here by the program itself, which executes what it would be told.
+
+use std::process::Command;
+
+use pystrobe_calls::{Calls, Options, Pattern, read};
+use pystrobe_tracing::{agent_file, attach_source, detach_source};
+
+use crate::support::{Python, count, pythons, target, totals};
+
+/// Runs the target with the sources for each of `options`, and reads what it recorded.
+fn attached(python: &Python, options: &[Options]) -> (Vec<Calls>, String) {
+    let folder = tempfile::tempdir().unwrap();
+    let agent = folder.path().join("agent.so");
+    agent_file(&agent).unwrap();
+    let mut command = Command::new(&python.path);
+    command
+        .arg(target("attached.py"))
+        .arg(detach_source(&agent));
+    let mut files = Vec::new();
+    for (n, options) in options.iter().enumerate() {
+        let path = folder.path().join(format!("{n}.calls"));
+        let file = std::fs::OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create_new(true)
+            .open(&path)
+            .unwrap();
+        options.write_to(&file).unwrap();
+        // It executes them in a function of its own, and that by `exec`: neither is part of what is recorded.
+        command.arg(attach_source(&agent, &path, 2));
+        files.push(file);
+    }
+    let output = command.output().unwrap();
+    assert!(
+        output.status.success(),
+        "3.{}: {}",
+        python.minor,
+        String::from_utf8_lossy(&output.stderr)
+    );
+    (
+        files.iter().map(|file| read(file).unwrap()).collect(),
+        String::from_utf8(output.stdout).unwrap(),
+    )
+}
+
+#[test]
+fn what_runs_is_the_root_of_what_follows() {
+    for python in pythons() {
+        let (recordings, stdout) = attached(
+            python,
+            &[
+                Options::default(),
+                Options {
+                    builtins: false,
+                    ..Options::default()
+                },
+            ],
+        );
+        assert_eq!(stdout, "None None\n".repeat(2), "in 3.{}", python.minor);
+        for calls in &recordings {
+            assert!(calls.about.ended);
+            assert_eq!(calls.threads.len(), 2, "{:?}", calls.threads);
+            for thread in &calls.threads {
+                let totals = totals(calls, thread.root);
+                if thread.name == "MainThread" {
+                    assert_eq!(
+                        (count(&totals, "leaf"), count(&totals, "main")),
+                        (100, 0),
+                        "{totals:?} in 3.{}",
+                        python.minor
+                    );
+                    // Where it is: below what was running, not beside it.
+                    let leaf = calls
+                        .functions
+                        .iter()
+                        .position(|function| function.name == "leaf")
+                        .unwrap() as u32;
+                    let nodes: Vec<_> = calls
+                        .nodes
+                        .iter()
+                        .filter(|node| node.function == Some(leaf))
+                        .collect();
+                    let parent = nodes[0]
+                        .parent
+                        .and_then(|parent| calls.nodes[parent as usize].function)
+                        .unwrap();
+                    assert_eq!(calls.functions[parent as usize].name, "main");
+                    assert!(!totals.contains_key("execute"), "{totals:?}");
+                } else {
+                    assert_eq!(thread.name, "beside");
+                    assert_eq!(thread.native_id >> 32, 0);
+                    assert!(thread.native_id > 0);
+                    assert!(
+                        totals.contains_key("beside") && count(&totals, "_bootstrap") == 0,
+                        "{totals:?}"
+                    );
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn again_and_again() {
+    for python in pythons() {
+        let small = Options {
+            node_limit: 2000,
+            ..Options::default()
+        };
+        let only = Options {
+            only: vec![Pattern::parse("__main__:leaf").unwrap()],
+            ..small.clone()
+        };
+        let options: Vec<Options> = (0..40)
+            .map(|n| {
+                if n % 3 == 2 {
+                    only.clone()
+                } else {
+                    small.clone()
+                }
+            })
+            .collect();
+        let (recordings, _) = attached(python, &options);
+        for calls in &recordings {
+            let main = calls
+                .threads
+                .iter()
+                .find(|thread| thread.name == "MainThread")
+                .unwrap();
+            assert_eq!(
+                count(&totals(calls, main.root), "leaf"),
+                100,
+                "in 3.{}",
+                python.minor
+            );
+        }
+    }
+}
