@@ -11,7 +11,9 @@ use crate::support::{Python, pythons, target, trace};
 
 type Key = (String, u64, String);
 /// All calls and primitive calls, of functions and of edges.
-type Counts = BTreeMap<(Option<Key>, Key), (u64, u64)>;
+type Counts = BTreeMap<What, (u64, u64)>;
+/// A function, or with a caller an edge.
+type What = (Option<Key>, Key);
 
 /// What cProfile counts of a program.
 fn expected(python: &Python, program: &str) -> Counts {
@@ -61,7 +63,7 @@ fn counted(calls: &Calls, driver: &str) -> Counts {
     };
     let mut counts = Counts::new();
     // What is on the stack at each node: functions and edges.
-    let mut stacks: Vec<Option<HashSet<(Option<Key>, Key)>>> = Vec::new();
+    let mut stacks: Vec<Option<HashSet<What>>> = Vec::new();
     for node in &calls.nodes {
         let (Some(parent), Some(function)) = (node.parent, node.function) else {
             stacks.push(None);
