@@ -1,0 +1,251 @@
+//! 3.8 to 3.13: the main thread is stopped and made to queue a call for itself.
+//!
+//! `Py_AddPendingCall(PyRun_SimpleString, text)` only puts two words into the interpreter's queue; the main thread makes the
+//! call itself, when its evaluation loop comes to a place where that may happen (`Python/ceval.c`, `Python/ceval_gil.c`).
+//! It has to be the main thread that queues it: up to 3.12 a call that another thread queues is not noticed before the main thread
+//! next takes the GIL (`_Py_ThreadCanHandlePendingCalls`). The function takes one lock (`pending_lock`) and allocates
+//! nothing, so that it may be called wherever the thread was stopped.
+//!
+//! The text has to be there until the call is made: it is in a page that is mapped before and unmapped after. A text that
+//! could not be taken back, because the call was not made in time, finds no script any more and does nothing.
+
+use std::fs;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::libc;
+use pystrobe_sampling::AttachError;
+use pystrobe_sampling::discovery::{self, Interpreter};
+use pystrobe_sampling::memory::RemoteMemory;
+use pystrobe_sampling::process::ExecWatch;
+use pystrobe_sampling::process_memory::ProcessMemory;
+
+use super::InjectionError;
+use super::pending_lock::{PendingLock, State};
+use super::remote_exec::{unread, write};
+use super::stopped_thread::{Call, StoppedThread, SystemCall, has_shadow_stack};
+
+/// How long the main thread may take to stop, and to queue the call. In uninterruptible sleep it does not stop.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// The page of the text.
+const TEXT_SIZE: u64 = 4096;
+/// Behind it. `Py_AddPendingCall` needs some hundred bytes, the dynamic linker some thousand where it is called for the first time.
+const STACK_SIZE: u64 = 64 << 10;
+/// What is read of an image at once in search of an instruction.
+const CHUNK: u64 = 1 << 20;
+/// The `syscall` instruction.
+const SYSTEM_CALL: [u8; 2] = [0x0f, 0x05];
+
+/// A call that the main thread has queued.
+#[derive(Debug)]
+pub(super) struct PendingCall {
+    pid: u32,
+    exec: ExecWatch,
+    /// Address of the text.
+    text: u64,
+    content: Vec<u8>,
+    /// Address of a `syscall` instruction.
+    instruction: u64,
+}
+
+/// What has to be known of the target before it is stopped.
+struct Plan {
+    pid: u32,
+    memory: ProcessMemory,
+    lock: PendingLock,
+    add_pending_call: u64,
+    run_simple_string: u64,
+    instruction: u64,
+    content: Vec<u8>,
+}
+
+impl PendingCall {
+    /// Queues the execution of a script.
+    pub(super) fn queue(
+        interpreter: &Interpreter,
+        script: &str,
+        size: usize,
+    ) -> Result<Self, InjectionError> {
+        let pid = interpreter.pid;
+        if has_shadow_stack(pid) {
+            return Err(InjectionError::ShadowStack { pid });
+        }
+        let exec = ExecWatch::new(pid).map_err(|_| AttachError::Ended { pid })?;
+        let memory = ProcessMemory::new(pid);
+        let hidden = |what| InjectionError::Hidden { pid, what };
+        let names = ["Py_AddPendingCall", "PyRun_SimpleString"];
+        let [Some(add_pending_call), Some(run_simple_string)] =
+            discovery::exported(interpreter, names)?
+        else {
+            return Err(hidden("Py_AddPendingCall"));
+        };
+        let lock = PendingLock::find(&memory, interpreter)
+            .map_err(|error| unread(pid, &error))?
+            .ok_or_else(|| hidden("the lock of its pending calls"))?;
+        let instruction =
+            find_instruction(pid, &memory).ok_or_else(|| hidden("a syscall instruction"))?;
+        let content = text(script, size);
+        let plan = Plan {
+            pid,
+            memory,
+            lock,
+            add_pending_call,
+            run_simple_string,
+            instruction,
+            content: content.clone(),
+        };
+        let text = on_a_thread(pid, move || plan.carry_out())?;
+        Ok(Self {
+            pid,
+            exec,
+            text,
+            content,
+            instruction,
+        })
+    }
+
+    /// Unmaps the text of a call that was made.
+    ///
+    /// Where the thread does not stop in time, the page stays; nothing else depends on it.
+    pub(super) fn forget(&self) -> Result<(), InjectionError> {
+        on_a_thread(self.pid, || {
+            let mut thread = StoppedThread::stop(self.pid, Instant::now() + PATIENCE)?;
+            let memory = ProcessMemory::new(self.pid);
+            let found = memory.read_vec(self.text, self.content.len());
+            // Where the process has executed another program, another thing may be at the address.
+            if !self.exec.replaced() && found.as_ref() == Ok(&self.content) {
+                thread.system_call(self.instruction, unmap(self.text, TEXT_SIZE))?;
+            }
+            thread.release()
+        })
+    }
+}
+
+impl Plan {
+    /// Gives the address of the text.
+    fn carry_out(&self) -> Result<u64, InjectionError> {
+        let pid = self.pid;
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let thread = StoppedThread::stop(pid, deadline)?;
+            let state = self.lock.state(&self.memory);
+            match state.map_err(|error| unread(pid, &error))? {
+                State::Free => return self.queue(thread),
+                State::Ending => return Err(AttachError::Ended { pid }.into()),
+                State::Held if Instant::now() >= deadline => {
+                    return Err(InjectionError::Busy { pid });
+                }
+                State::Held => thread.release()?,
+            }
+        }
+    }
+
+    fn queue(&self, mut thread: StoppedThread) -> Result<u64, InjectionError> {
+        let pid = self.pid;
+        let size = TEXT_SIZE + STACK_SIZE;
+        let mapped = thread.system_call(self.instruction, map(size))?;
+        let Ok(text) = u64::try_from(mapped) else {
+            let errno = i32::try_from(-mapped).unwrap_or(Errno::UnknownErrno as i32);
+            let what = "mmap";
+            return Err(InjectionError::System { pid, what, errno });
+        };
+        let stack = text + size - 8;
+        let prepare = || {
+            write(pid, text, &self.content)?;
+            write(pid, stack, &self.instruction.to_le_bytes())
+        };
+        if let Err(error) = prepare() {
+            thread.system_call(self.instruction, unmap(text, size))?;
+            return Err(error);
+        }
+        let call = Call {
+            function: self.add_pending_call,
+            arguments: [self.run_simple_string, text],
+            stack,
+        };
+        // The stack is not needed any more, and neither is the text of a call that was not queued.
+        let result = thread.call(self.instruction, call, |result| match result {
+            0 => unmap(text + TEXT_SIZE, STACK_SIZE),
+            _ => unmap(text, size),
+        })?;
+        thread.release()?;
+        match result {
+            0 => Ok(text),
+            _ => Err(InjectionError::Busy { pid }),
+        }
+    }
+}
+
+/// The kernel ties a tracee to the thread that traces it, and lets it go when that thread ends: whatever goes wrong.
+fn on_a_thread<T: Send>(
+    pid: u32,
+    work: impl FnOnce() -> Result<T, InjectionError> + Send,
+) -> Result<T, InjectionError> {
+    let failed = |errno: i32| InjectionError::System {
+        pid,
+        what: "a thread that traces it",
+        errno,
+    };
+    thread::scope(|scope| {
+        let tracer = thread::Builder::new()
+            .name(String::from("tracer"))
+            .spawn_scoped(scope, work)
+            .map_err(|error| failed(error.raw_os_error().unwrap_or_default()))?;
+        tracer.join().unwrap_or_else(|_| Err(failed(0)))
+    })
+}
+
+/// What `PyRun_SimpleString` is given: executes the file at `script` and lets no exception out, which would end the call with
+/// an error for the program. It binds no name in `__main__`, and looks up none that the program may have bound there but
+/// `__import__` and `KeyboardInterrupt`.
+fn text(script: &str, size: usize) -> Vec<u8> {
+    let text = format!(
+        "try:
+ (lambda exec, p: (lambda f: exec((p.read(f, {size}), p.close(f))[0], {{'__name__': '<pystrobe>'}}))(p.open('{script}', p.O_RDONLY | p.O_CLOEXEC)))(__import__('builtins').exec, __import__('posix'))
+except KeyboardInterrupt:
+ __import__('_thread').interrupt_main()
+except:
+ pass
+\0"
+    );
+    text.into_bytes()
+}
+
+fn map(size: u64) -> SystemCall {
+    let protection = (libc::PROT_READ | libc::PROT_WRITE).cast_unsigned();
+    let flags = (libc::MAP_PRIVATE | libc::MAP_ANONYMOUS).cast_unsigned();
+    let arguments = [0, size, protection.into(), flags.into(), u64::MAX, 0];
+    (libc::SYS_mmap, arguments)
+}
+
+fn unmap(address: u64, size: u64) -> SystemCall {
+    (libc::SYS_munmap, [address, size, 0, 0, 0, 0])
+}
+
+/// Finds a `syscall` instruction in what the process may execute, in the vDSO if it has one: that is the shortest.
+fn find_instruction(pid: u32, memory: &ProcessMemory) -> Option<u64> {
+    let maps = fs::read(format!("/proc/{pid}/maps")).ok()?;
+    let maps = String::from_utf8_lossy(&maps);
+    let executable = maps.lines().filter_map(|line| {
+        let (range, rest) = line.split_once(' ')?;
+        let (start, end) = range.split_once('-')?;
+        let address = |text| u64::from_str_radix(text, 16).ok();
+        let range = (address(start)?, address(end)?);
+        // That of vsyscall can be read, but is not what is executed.
+        let is_usable = rest.starts_with("r-x") && !rest.ends_with("[vsyscall]");
+        is_usable.then(|| (!rest.ends_with("[vdso]"), range))
+    });
+    let mut executable: Vec<_> = executable.collect();
+    executable.sort_unstable();
+    executable.iter().find_map(|(_, (start, end))| {
+        (*start..*end)
+            .step_by(usize::try_from(CHUNK).ok()?)
+            .find_map(|start| {
+                let length = usize::try_from(CHUNK.min(end - start)).ok()?;
+                let code = memory.read_vec(start, length).ok()?;
+                let found = code.windows(2).position(|bytes| bytes == SYSTEM_CALL)?;
+                Some(start + found as u64)
+            })
+    })
+}
