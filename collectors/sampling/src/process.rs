@@ -170,12 +170,35 @@ pub fn thread_runs(pid: u32, native_id: u64) -> bool {
     found.is_some_and(|thread| is_running(pid, thread))
 }
 
-/// Whether the main thread of a process was stopped by a signal or by who traces it, and does not run before it is
-/// continued.
+/// Whether the main thread of a process was stopped by a signal of job control.
 #[must_use]
 pub fn is_stopped(pid: u32) -> bool {
-    let state = run_state(&format!("/proc/{pid}/task/{pid}/stat"));
-    matches!(state, Some(b'T' | b't'))
+    run_state(&format!("/proc/{pid}/task/{pid}/stat")) == Some(b'T')
+}
+
+/// Whether the main thread of a process stands still for who traces it.
+#[must_use]
+pub fn is_held(pid: u32) -> bool {
+    run_state(&format!("/proc/{pid}/task/{pid}/stat")) == Some(b't')
+}
+
+/// The number of the system call in which the main thread of a process sleeps.
+#[must_use]
+pub fn system_call(pid: u32) -> Option<i64> {
+    let call = read(&format!("/proc/{pid}/task/{pid}/syscall"), STATUS_LIMIT).ok()?;
+    let number = call.split(|byte| *byte == b' ').next()?;
+    std::str::from_utf8(number).ok()?.parse().ok()
+}
+
+/// Whether a signal waits for the main thread of a process, and is not blocked by it.
+#[must_use]
+pub fn has_signal(pid: u32) -> bool {
+    let Some(status) = status(&format!("/proc/{pid}/task/{pid}/status")) else {
+        return false;
+    };
+    let set = |name| u64::from_str_radix(line(&status, name)?.trim(), 16).ok();
+    let pending = set("SigPnd:").unwrap_or(0) | set("ShdPnd:").unwrap_or(0);
+    pending & !set("SigBlk:").unwrap_or(0) != 0
 }
 
 /// The process that traces this one, as a debugger does.

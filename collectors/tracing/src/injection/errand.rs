@@ -155,7 +155,8 @@ impl Errand {
 /// The script. It leaves no name behind, imports only what every interpreter has loaded, and lets no exception out. A copy of
 /// the target (`os.fork`) that comes to it is told from the target by its process id. Where nobody waits for an answer any
 /// longer, the pipe has no reader and can not be opened for writing; from then on the script is a reader itself, so that
-/// writing never raises SIGPIPE. An interrupt that came while the line was executed is passed on to the program.
+/// writing never raises SIGPIPE. The function is deleted, because its namespace and it refer to each other, which only a
+/// collection of garbage would resolve. An interrupt that came while the line was executed is passed on to the program.
 fn script(place: &Place, pid: u64, source: &str) -> String {
     let wanted = place.inside(WANTED);
     let taken = place.inside(TAKEN);
@@ -190,6 +191,7 @@ fn script(place: &Place, pid: u64, source: &str) -> String {
         import _thread
         _thread.interrupt_main()
 pystrobe()
+del pystrobe
 "
     )
 }

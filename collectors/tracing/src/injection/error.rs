@@ -28,7 +28,9 @@ pub enum InjectionError {
         version: String,
     },
     /// A build without a GIL.
-    #[error("process {pid} runs a free-threaded Python {version}, into which nothing can be injected")]
+    #[error(
+        "process {pid} runs a free-threaded Python {version}, into which nothing can be injected"
+    )]
     FreeThreaded {
         /// Its id.
         pid: u32,

@@ -74,16 +74,12 @@ fn refuse(interpreter: &Interpreter) -> Result<(), InjectionError> {
     if interpreter.layout.free_threaded {
         return Err(InjectionError::FreeThreaded { pid, version });
     }
-    if interpreter.layout.version < Minor(3, 14)
-        && let Some(tracer) = process::tracer(pid)
-    {
+    let is_stopped_for_it = interpreter.layout.version < Minor(3, 14) || process::is_held(pid);
+    if is_stopped_for_it && let Some(tracer) = process::tracer(pid) {
         return Err(InjectionError::Traced { pid, tracer });
     }
     if process::is_stopped(pid) {
-        return Err(match process::tracer(pid) {
-            Some(tracer) => InjectionError::Traced { pid, tracer },
-            None => InjectionError::Stopped { pid },
-        });
+        return Err(InjectionError::Stopped { pid });
     }
     Ok(())
 }
@@ -114,8 +110,12 @@ fn by_pending_call(
     errand: &mut Errand,
     patience: Duration,
 ) -> Result<(), InjectionError> {
+    let until = Instant::now() + patience;
+    if !pending_call::may_be_stopped(interpreter.pid, until) {
+        return errand.give_up(patience);
+    }
     let call = PendingCall::queue(interpreter, &errand.script(), errand.size())?;
-    let answer = match errand.wait(Instant::now() + patience)? {
+    let answer = match errand.wait(until)? {
         Progress::Answered(answer) => answer,
         Progress::Silent => errand.give_up(patience),
     };

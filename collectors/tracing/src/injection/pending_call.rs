@@ -18,7 +18,7 @@ use nix::libc;
 use pystrobe_sampling::AttachError;
 use pystrobe_sampling::discovery::{self, Interpreter};
 use pystrobe_sampling::memory::RemoteMemory;
-use pystrobe_sampling::process::ExecWatch;
+use pystrobe_sampling::process::{self, ExecWatch};
 use pystrobe_sampling::process_memory::ProcessMemory;
 
 use super::InjectionError;
@@ -36,6 +36,34 @@ const STACK_SIZE: u64 = 64 << 10;
 const CHUNK: u64 = 1 << 20;
 /// The `syscall` instruction.
 const SYSTEM_CALL: [u8; 2] = [0x0f, 0x05];
+
+/// System calls that end when the thread is stopped, where others are restarted (signal(7)).
+const ENDED_BY_A_STOP: [i64; 7] = [
+    libc::SYS_epoll_wait,
+    libc::SYS_epoll_pwait,
+    libc::SYS_epoll_pwait2,
+    libc::SYS_rt_sigtimedwait,
+    libc::SYS_semop,
+    libc::SYS_semtimedop,
+    libc::SYS_io_getevents,
+];
+/// Between two looks at a thread that is in one of them: short, because it may come out of it only for a moment.
+const LOOK: Duration = Duration::from_micros(100);
+
+/// Waits until the main thread can be stopped without ending what it waits for. `false` where it comes to no such place in
+/// time; it would execute no Python code meanwhile either.
+pub(super) fn may_be_stopped(pid: u32, until: Instant) -> bool {
+    while let Some(call) = process::system_call(pid) {
+        if !ENDED_BY_A_STOP.contains(&call) {
+            return true;
+        }
+        if Instant::now() >= until {
+            return false;
+        }
+        thread::sleep(LOOK);
+    }
+    true
+}
 
 /// A call that the main thread has queued.
 #[derive(Debug)]

@@ -81,13 +81,15 @@ impl PendingLock {
         let (Roots::Runtime(runtime), Some((_, kind))) = (interpreter.roots, kind) else {
             return Ok(None);
         };
-        let semaphore = |pointer: u64| -> Result<Option<Place>, ReadError> {
-            let semaphore = memory.read_u64(pointer)?;
-            if semaphore == 0 {
-                return Ok(None);
-            }
-            Ok(matches!(low_half(memory, semaphore)?, 0 | 1).then_some(Place::Semaphore(semaphore)))
-        };
+        let semaphore =
+            |pointer: u64| -> Result<Option<Place>, ReadError> {
+                let semaphore = memory.read_u64(pointer)?;
+                if semaphore == 0 {
+                    return Ok(None);
+                }
+                Ok(matches!(low_half(memory, semaphore)?, 0 | 1)
+                    .then_some(Place::Semaphore(semaphore)))
+            };
         let place = match *kind {
             Kind::OfRuntime(lock) => semaphore(runtime.wrapping_add(lock))?,
             Kind::OfInterpreter { main, lock } => {
@@ -98,7 +100,9 @@ impl PendingLock {
                 let mutex = runtime.wrapping_add(mutex);
                 // The lock, `npending`, `max`, `maxloop`.
                 let found = memory.read_vec(mutex, 16)?;
-                let fits = found.u32_at(4).is_some_and(|waiting| waiting <= MAX_PENDING)
+                let fits = found
+                    .u32_at(4)
+                    .is_some_and(|waiting| waiting <= MAX_PENDING)
                     && found.u32_at(8) == Some(MAX_PENDING);
                 fits.then_some(Place::Mutex(mutex))
             }

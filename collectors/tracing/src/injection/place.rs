@@ -107,11 +107,8 @@ impl Place {
     ///
     /// What the file system answers.
     pub fn write(&mut self, name: &str, content: &[u8]) -> io::Result<()> {
-        let flags = OFlag::O_WRONLY
-            | OFlag::O_CREAT
-            | OFlag::O_EXCL
-            | OFlag::O_NOFOLLOW
-            | OFlag::O_CLOEXEC;
+        let flags =
+            OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
         let file = openat(&self.folder, name, flags, Mode::S_IRWXU)?;
         self.files.push(String::from(name));
         let mut file = File::from(file);

@@ -75,7 +75,14 @@ impl Hook {
                 .filter(|value| *value < OFFSET_LIMIT)
                 .ok_or_else(|| hidden("its hook for debuggers"))?;
         }
-        let [eval_breaker, support, enabled, pending_call, script_path, path_size] = offsets;
+        let [
+            eval_breaker,
+            support,
+            enabled,
+            pending_call,
+            script_path,
+            path_size,
+        ] = offsets;
 
         let main = main_interpreter(interpreter, runtime, word)?;
         if word(main.wrapping_add(enabled))? & u64::from(u32::MAX) != 1 {
@@ -83,7 +90,10 @@ impl Hook {
         }
         let threads_main = word(runtime.wrapping_add(THREADS_MAIN))?.min(OFFSET_LIMIT);
         let thread = match word(main.wrapping_add(threads_main))? {
-            // A program that embeds Python may have no main thread.
+            0 if word(runtime.wrapping_add(interpreter.layout.runtime.finalizing))? != 0 => {
+                return Err(AttachError::Ended { pid }.into());
+            }
+            // None runs when the program has come to its end, and in a program that embeds Python.
             0 => return Err(hidden("its main thread")),
             thread => thread,
         };

@@ -8,8 +8,8 @@
 //!
 //! In the end the thread is made to stop once more where the kernel looks for signals. It goes on from there like after any
 //! interruption: from the registers alone the kernel knows that it was in a system call and how that is restarted
-//! (`arch_do_signal_or_restart`, `arch/x86/kernel/signal.c`). That some calls return `EINTR` after a stop in any case is their
-//! contract (`epoll_wait`, see signal(7)); Python repeats them.
+//! (`arch_do_signal_or_restart`, `arch/x86/kernel/signal.c`). Some calls return `EINTR` after a stop in any case (signal(7)); a
+//! thread that had just begun with one is sent back to begin again.
 //!
 //! The kernel lets a tracee go when the thread that traces it ends: use this on a thread of its own.
 
@@ -102,15 +102,23 @@ impl StoppedThread {
             })
         };
         match save() {
-            Ok(saved) => Ok(Self {
-                pid,
-                thread,
-                saved,
-                is_changed: false,
-                runs: false,
-                stop_again: false,
-                deadline,
-            }),
+            Ok(mut saved) => {
+                let is_changed = is_ended_by_us(pid, &saved.registers);
+                if is_changed {
+                    saved.registers.rip -= SYSTEM_CALL_SIZE;
+                    saved.registers.rax = saved.registers.orig_rax;
+                    saved.registers.orig_rax = u64::MAX;
+                }
+                Ok(Self {
+                    pid,
+                    thread,
+                    saved,
+                    is_changed,
+                    runs: false,
+                    stop_again: false,
+                    deadline,
+                })
+            }
             Err(errno) => {
                 // If this fails too, the thread has ended.
                 let _ = ptrace::detach(thread.as_raw());
@@ -277,6 +285,13 @@ impl Drop for StoppedThread {
             let _ = self.restore();
         }
     }
+}
+
+/// Whether it is our stop for which a system call is about to return `EINTR`, and no signal.
+fn is_ended_by_us(pid: u32, registers: &user_regs_struct) -> bool {
+    let is_in_call = registers.orig_rax.cast_signed() >= 0;
+    let is_ended = registers.rax.cast_signed() == -i64::from(libc::EINTR);
+    is_in_call && is_ended && !process::has_signal(pid)
 }
 
 /// Whether the thread's processor keeps a second stack of return addresses for it.
