@@ -7,5 +7,6 @@
 #![expect(clippy::unwrap_used)]
 
 mod injection;
+mod namespaces;
 mod refusals;
 mod support;
