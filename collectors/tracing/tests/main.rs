@@ -6,6 +6,7 @@
 // Clippy's exception for tests knows test functions only; here all is test, the helpers too.
 #![expect(clippy::unwrap_used)]
 
+mod attachment;
 mod injection;
 mod namespaces;
 mod refusals;

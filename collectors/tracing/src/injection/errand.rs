@@ -20,8 +20,10 @@ const SCRIPT: &str = "script.py";
 const WANTED: &str = "wanted";
 const TAKEN: &str = "taken";
 
-/// Between two looks whether the target is still there; the answer itself is not waited for longer than it takes.
+/// Milliseconds between two looks whether the target is still there; the answer itself is not waited for longer than it takes.
 const LOOK: u16 = 20;
+/// What one look counts for at most.
+const LONGEST_LOOK: Duration = Duration::from_millis(100);
 /// How long a script that has begun may take, at least.
 const SHORTEST_WORK: Duration = Duration::from_secs(10);
 /// Bytes of an answer that are read.
@@ -56,11 +58,10 @@ impl Errand {
         let no_place = |cause: String| InjectionError::NoPlace { pid, cause };
         let ended = |_| AttachError::Ended { pid };
         let exec = ExecWatch::new(pid).map_err(ended)?;
-        let mut place = Place::of(pid)?;
+        let place = Place::of(pid)?;
         let pipe = place
             .pipe(WANTED)
             .map_err(|errno| no_place(errno.desc().into()))?;
-        place.expect(TAKEN);
         let script = script(&place, process::inner_id(pid, pid), source);
         place
             .write(SCRIPT, script.as_bytes())
@@ -90,11 +91,17 @@ impl Errand {
     }
 
     /// Waits for an answer.
-    pub(super) fn wait(&mut self, until: Instant) -> Result<Progress, InjectionError> {
+    ///
+    /// Where we were not awake ourselves (stopped, or the machine was asleep), that does not count: the target was not either.
+    pub(super) fn wait(&mut self, patience: Duration) -> Result<Progress, InjectionError> {
         let pid = self.pid;
+        let mut waited = Duration::ZERO;
         loop {
+            let is_gone = self.target_is_gone();
+            let began = Instant::now();
+            let look = if is_gone { 0 } else { LOOK };
             let mut waiting = [PollFd::new(self.pipe.as_fd(), PollFlags::POLLIN)];
-            match poll(&mut waiting, PollTimeout::from(LOOK)) {
+            match poll(&mut waiting, PollTimeout::from(look)) {
                 Ok(0) | Err(Errno::EINTR) => {}
                 Ok(_) => return self.answer().map(Progress::Answered),
                 Err(errno) => {
@@ -106,10 +113,11 @@ impl Errand {
                     });
                 }
             }
-            if self.target_is_gone() {
+            if is_gone {
                 return Err(AttachError::Ended { pid }.into());
             }
-            if Instant::now() >= until {
+            waited += began.elapsed().min(LONGEST_LOOK);
+            if waited >= patience {
                 return Ok(Progress::Silent);
             }
         }
@@ -125,7 +133,7 @@ impl Errand {
             });
         }
         let waited = patience.max(SHORTEST_WORK);
-        match self.wait(Instant::now() + waited)? {
+        match self.wait(waited)? {
             Progress::Answered(answer) => answer,
             Progress::Silent => Err(InjectionError::Unfinished { pid, waited }),
         }

@@ -64,6 +64,21 @@ pub fn run(pid: u32, source: &str, patience: Duration) -> Result<(), InjectionEr
     }
 }
 
+/// How many frames there are above what executes a `source` when it is executed, its own one included: those that
+/// the program did not make.
+#[must_use]
+pub(crate) fn frames(version: Minor) -> u32 {
+    // The module of the script, its function, and the module of the source.
+    let of_script = 3;
+    // The module of the text that is queued, and two functions in it.
+    let of_text = 3;
+    if version >= Minor(3, 14) {
+        of_script
+    } else {
+        of_script + of_text
+    }
+}
+
 /// What is known before anything is touched.
 fn refuse(interpreter: &Interpreter) -> Result<(), InjectionError> {
     let pid = interpreter.pid;
@@ -91,14 +106,14 @@ fn by_remote_exec(
 ) -> Result<(), InjectionError> {
     let hook = Hook::find(interpreter)?;
     hook.ask(&errand.script())?;
-    if let Progress::Answered(answer) = errand.wait(Instant::now() + patience)? {
+    if let Progress::Answered(answer) = errand.wait(patience)? {
         return answer;
     }
     if hook.withdraw()? {
         return errand.give_up(patience);
     }
     // It has just begun: it opens the script, and must find it.
-    match errand.wait(Instant::now() + patience)? {
+    match errand.wait(patience)? {
         Progress::Answered(answer) => answer,
         Progress::Silent => errand.give_up(patience),
     }
@@ -110,12 +125,13 @@ fn by_pending_call(
     errand: &mut Errand,
     patience: Duration,
 ) -> Result<(), InjectionError> {
-    let until = Instant::now() + patience;
-    if !pending_call::may_be_stopped(interpreter.pid, until) {
+    let began = Instant::now();
+    if !pending_call::may_be_stopped(interpreter.pid, began + patience) {
         return errand.give_up(patience);
     }
+    let left = patience.saturating_sub(began.elapsed());
     let call = PendingCall::queue(interpreter, &errand.script(), errand.size())?;
-    let answer = match errand.wait(until)? {
+    let answer = match errand.wait(left)? {
         Progress::Answered(answer) => answer,
         Progress::Silent => errand.give_up(patience),
     };

@@ -8,6 +8,10 @@
 //!
 //! The text has to be there until the call is made: it is in a page that is mapped before and unmapped after. A text that
 //! could not be taken back, because the call was not made in time, finds no script any more and does nothing.
+//!
+//! The next call is not queued before this one has returned. The interpreter would make it in the same round, with the flag still
+//! set that says there is one; and in 3.11 a function that is traced does not get past its first instruction while that
+//! flag is set and nobody clears it (`DO_TRACING` in `Python/ceval.c` looks at the flag before it goes on).
 
 use std::fs;
 use std::thread;
@@ -17,7 +21,7 @@ use nix::errno::Errno;
 use nix::libc;
 use pystrobe_sampling::AttachError;
 use pystrobe_sampling::discovery::{self, Interpreter};
-use pystrobe_sampling::memory::RemoteMemory;
+use pystrobe_sampling::memory::{Fields, RemoteMemory};
 use pystrobe_sampling::process::{self, ExecWatch};
 use pystrobe_sampling::process_memory::ProcessMemory;
 
@@ -65,6 +69,15 @@ pub(super) fn may_be_stopped(pid: u32, until: Instant) -> bool {
     true
 }
 
+/// Bytes of a stack that are searched.
+const LONGEST_STACK: u64 = 1 << 20;
+/// Bytes of `PyRun_SimpleStringFlags`: 60 to 121 in the builds that were looked at.
+const RUN_SIZE: u64 = 128;
+/// How often it is looked whether a call has returned, and how long apart: what it still has to do takes microseconds, but it
+/// may have to wait for the GIL.
+const RETURNS: u32 = 500;
+const RETURN_PAUSE: Duration = Duration::from_millis(1);
+
 /// A call that the main thread has queued.
 #[derive(Debug)]
 pub(super) struct PendingCall {
@@ -75,6 +88,10 @@ pub(super) struct PendingCall {
     content: Vec<u8>,
     /// Address of a `syscall` instruction.
     instruction: u64,
+    /// Address of `PyRun_SimpleStringFlags`.
+    run: u64,
+    /// How often that was on the stack before the call was queued.
+    runs: usize,
 }
 
 /// What has to be known of the target before it is stopped.
@@ -84,6 +101,7 @@ struct Plan {
     lock: PendingLock,
     add_pending_call: u64,
     run_simple_string: u64,
+    run: u64,
     instruction: u64,
     content: Vec<u8>,
 }
@@ -102,8 +120,12 @@ impl PendingCall {
         let exec = ExecWatch::new(pid).map_err(|_| AttachError::Ended { pid })?;
         let memory = ProcessMemory::new(pid);
         let hidden = |what| InjectionError::Hidden { pid, what };
-        let names = ["Py_AddPendingCall", "PyRun_SimpleString"];
-        let [Some(add_pending_call), Some(run_simple_string)] =
+        let names = [
+            "Py_AddPendingCall",
+            "PyRun_SimpleString",
+            "PyRun_SimpleStringFlags",
+        ];
+        let [Some(add_pending_call), Some(run_simple_string), Some(run)] =
             discovery::exported(interpreter, names)?
         else {
             return Err(hidden("Py_AddPendingCall"));
@@ -120,26 +142,39 @@ impl PendingCall {
             lock,
             add_pending_call,
             run_simple_string,
+            run,
             instruction,
             content: content.clone(),
         };
-        let text = on_a_thread(pid, move || plan.carry_out())?;
+        let (text, runs) = on_a_thread(pid, move || plan.carry_out())?;
         Ok(Self {
             pid,
             exec,
             text,
             content,
             instruction,
+            run,
+            runs,
         })
     }
 
-    /// Unmaps the text of a call that was made.
+    /// Waits until a call that has done its work has returned, and unmaps its text.
     ///
     /// Where the thread does not stop in time, the page stays; nothing else depends on it.
     pub(super) fn forget(&self) -> Result<(), InjectionError> {
         on_a_thread(self.pid, || {
-            let mut thread = StoppedThread::stop(self.pid, Instant::now() + PATIENCE)?;
             let memory = ProcessMemory::new(self.pid);
+            let mut looks = 0;
+            let mut thread = loop {
+                let thread = StoppedThread::stop(self.pid, Instant::now() + PATIENCE)?;
+                looks += 1;
+                // A word that is left of an earlier call looks the same: so there is an end to the waiting.
+                if looks >= RETURNS || runs_on_stack(&memory, &thread, self.run) <= self.runs {
+                    break thread;
+                }
+                thread.release()?;
+                thread::sleep(RETURN_PAUSE);
+            };
             let found = memory.read_vec(self.text, self.content.len());
             // Where the process has executed another program, another thing may be at the address.
             if !self.exec.replaced() && found.as_ref() == Ok(&self.content) {
@@ -151,15 +186,18 @@ impl PendingCall {
 }
 
 impl Plan {
-    /// Gives the address of the text.
-    fn carry_out(&self) -> Result<u64, InjectionError> {
+    /// Gives the address of the text, and how often `PyRun_SimpleStringFlags` was on the stack.
+    fn carry_out(&self) -> Result<(u64, usize), InjectionError> {
         let pid = self.pid;
         let deadline = Instant::now() + PATIENCE;
         loop {
             let thread = StoppedThread::stop(pid, deadline)?;
             let state = self.lock.state(&self.memory);
             match state.map_err(|error| unread(pid, &error))? {
-                State::Free => return self.queue(thread),
+                State::Free => {
+                    let runs = runs_on_stack(&self.memory, &thread, self.run);
+                    return Ok((self.queue(thread)?, runs));
+                }
                 State::Ending => return Err(AttachError::Ended { pid }.into()),
                 State::Held if Instant::now() >= deadline => {
                     return Err(InjectionError::Busy { pid });
@@ -203,6 +241,27 @@ impl Plan {
             _ => Err(InjectionError::Busy { pid }),
         }
     }
+}
+
+/// How many return addresses into `PyRun_SimpleStringFlags` are on the stack of a thread.
+fn runs_on_stack(memory: &ProcessMemory, thread: &StoppedThread, run: u64) -> usize {
+    let mut start = thread.stack();
+    let end = start.saturating_add(LONGEST_STACK);
+    let mut found = 0;
+    // Page by page, to where the stack begins.
+    while start < end {
+        let length = TEXT_SIZE - start % TEXT_SIZE;
+        let Ok(bytes) = memory.read_vec(start, usize::try_from(length).unwrap_or(0)) else {
+            break;
+        };
+        let is_return = |word: &&[u8]| {
+            let address = word.u64_at(0);
+            address.is_some_and(|address| (run + 1..run + RUN_SIZE).contains(&address))
+        };
+        found += bytes.chunks_exact(8).filter(is_return).count();
+        start += length;
+    }
+    found
 }
 
 /// The kernel ties a tracee to the thread that traces it, and lets it go when that thread ends: whatever goes wrong.

@@ -3,9 +3,9 @@
 //! The other process may live in another mount namespace or chroot, and belong to another user: the folder is made in *its*
 //! root, and given to *its* user. Nothing is opened by a path that the other process could redirect.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, Write};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::fchown;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -30,7 +30,6 @@ pub struct Place {
     name: String,
     inside: PathBuf,
     owner: (u32, u32),
-    files: Vec<String>,
 }
 
 impl Place {
@@ -40,6 +39,15 @@ impl Place {
     ///
     /// [`InjectionError::NoPlace`].
     pub fn of(pid: u32) -> Result<Self, InjectionError> {
+        Self::named(pid, None)
+    }
+
+    /// The same, with a name that it gets if nothing has it yet.
+    ///
+    /// # Errors
+    ///
+    /// [`InjectionError::NoPlace`].
+    pub(crate) fn named(pid: u32, name: Option<&str>) -> Result<Self, InjectionError> {
         let mut cause = Errno::ESRCH;
         let mut parents = Vec::new();
         for path in PARENTS {
@@ -51,7 +59,7 @@ impl Place {
         parents.sort_by_key(|parent| parent.forbids_programs);
         let owner = process::owner(pid).unwrap_or((0, 0));
         for parent in parents {
-            match Self::make(parent, owner) {
+            match Self::make(parent, owner, name) {
                 Ok(place) => return Ok(place),
                 Err(errno) => cause = errno,
             }
@@ -60,11 +68,14 @@ impl Place {
         Err(InjectionError::NoPlace { pid, cause })
     }
 
-    fn make(parent: Parent, owner: (u32, u32)) -> Result<Self, Errno> {
+    fn make(parent: Parent, owner: (u32, u32), wanted: Option<&str>) -> Result<Self, Errno> {
         static COUNT: AtomicU32 = AtomicU32::new(0);
+        let mut wanted = wanted.map(String::from);
         let name = loop {
-            let count = COUNT.fetch_add(1, Ordering::Relaxed);
-            let name = format!("pystrobe-{}-{count}", std::process::id());
+            let name = wanted.take().unwrap_or_else(|| {
+                let count = COUNT.fetch_add(1, Ordering::Relaxed);
+                format!("pystrobe-{}-{count}", std::process::id())
+            });
             match mkdirat(&parent.folder, name.as_str(), Mode::S_IRWXU) {
                 Ok(()) => break name,
                 // Left by one that was killed.
@@ -85,7 +96,6 @@ impl Place {
                 folder,
                 name,
                 owner,
-                files: Vec::new(),
             }),
             Err(errno) => {
                 // Its name is taken by an empty folder then, which is all that can be said of it.
@@ -101,35 +111,35 @@ impl Place {
         self.inside.join(name)
     }
 
-    /// Writes a new file that the other process may read and execute.
+    /// Makes a new file, open to be read and written, with which the other process may do what it wants.
     ///
     /// # Errors
     ///
     /// What the file system answers.
-    pub fn write(&mut self, name: &str, content: &[u8]) -> io::Result<()> {
+    pub fn file(&self, name: &str) -> io::Result<File> {
         let flags =
-            OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+            OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
         let file = openat(&self.folder, name, flags, Mode::S_IRWXU)?;
-        self.files.push(String::from(name));
-        let mut file = File::from(file);
-        file.write_all(content)?;
         give(&file, self.owner)?;
-        Ok(())
+        Ok(File::from(file))
+    }
+
+    /// Writes a new file.
+    ///
+    /// # Errors
+    ///
+    /// What the file system answers.
+    pub fn write(&self, name: &str, content: &[u8]) -> io::Result<()> {
+        self.file(name)?.write_all(content)
     }
 
     /// Makes a pipe that the other process writes to, and opens our end of it.
-    pub(super) fn pipe(&mut self, name: &str) -> Result<File, Errno> {
+    pub(super) fn pipe(&self, name: &str) -> Result<File, Errno> {
         mkfifoat(&self.folder, name, Mode::S_IRUSR | Mode::S_IWUSR)?;
-        self.files.push(String::from(name));
         let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
         let pipe = openat(&self.folder, name, flags, Mode::empty())?;
         give(&pipe, self.owner)?;
         Ok(File::from(pipe))
-    }
-
-    /// Says of a file that it may be in it: the other process makes or renames files too.
-    pub(super) fn expect(&mut self, name: &str) {
-        self.files.push(String::from(name));
     }
 
     /// Takes a file away. Whoever wants it after that comes too late.
@@ -144,9 +154,14 @@ impl Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        // The process may have been quicker, or have lost its root: then nothing is there that could be removed.
-        for file in &self.files {
-            let _ = self.take(file);
+        // What the other process has made or renamed as well. It may have been quicker: then nothing is left to be removed.
+        let folder = format!("/proc/self/fd/{}", self.folder.as_raw_fd());
+        for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+            let _ = unlinkat(
+                &self.folder,
+                entry.file_name().as_os_str(),
+                UnlinkatFlags::NoRemoveDir,
+            );
         }
         let _ = unlinkat(&self.parent, self.name.as_str(), UnlinkatFlags::RemoveDir);
     }

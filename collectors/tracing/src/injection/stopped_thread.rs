@@ -139,8 +139,8 @@ impl StoppedThread {
         registers.rax = call.0.cast_unsigned();
         set_arguments(&mut registers, call.1);
         self.set(registers)?;
-        self.to_system_call()?;
-        self.to_system_call()?;
+        self.run_to_system_call()?;
+        self.run_to_system_call()?;
         Ok(self.registers()?.rax.cast_signed())
     }
 
@@ -161,7 +161,7 @@ impl StoppedThread {
         set_arguments(&mut registers, [first, second, 0, 0, 0, 0]);
         self.set(registers)?;
         loop {
-            self.to_system_call()?;
+            self.run_to_system_call()?;
             registers = self.registers()?;
             // It may do system calls of its own, to wait for a lock.
             if registers.rip == instruction + SYSTEM_CALL_SIZE && registers.rsp == call.stack + 8 {
@@ -175,8 +175,13 @@ impl StoppedThread {
         set_arguments(&mut registers, arguments);
         registers.orig_rax = number.cast_unsigned();
         setregs(self.thread, registers).map_err(|errno| self.failed("PTRACE_SETREGS", errno))?;
-        self.to_system_call()?;
+        self.run_to_system_call()?;
         Ok(result)
+    }
+
+    /// Where its stack ends, which grows towards lower addresses.
+    pub(super) fn stack(&self) -> u64 {
+        self.saved.registers.rsp
     }
 
     /// Lets the thread go on with what it was at.
@@ -202,7 +207,7 @@ impl StoppedThread {
     }
 
     /// Lets the thread run to where it next enters or leaves a system call.
-    fn to_system_call(&mut self) -> Result<(), InjectionError> {
+    fn run_to_system_call(&mut self) -> Result<(), InjectionError> {
         loop {
             ptrace::go_to_system_call(self.thread.as_raw(), 0)
                 .map_err(|errno| self.failed("PTRACE_SYSCALL", errno))?;

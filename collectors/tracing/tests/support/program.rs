@@ -1,6 +1,6 @@
 //! A Python program that says when it is ready, and at the end what happened to it.
 
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 use super::interpreters::{Interpreter, target_file};
@@ -46,6 +46,11 @@ impl Program {
         let mut line = String::new();
         self.stdout.read_line(&mut line).unwrap();
         String::from(line.trim_end())
+    }
+
+    /// Writes a line to its stdin.
+    pub(crate) fn tell(&mut self, line: &str) {
+        writeln!(self.stdin.as_mut().unwrap(), "{line}").unwrap();
     }
 
     /// Closes its stdin, waits for its end, which has to be a good one, and gives what it has printed.

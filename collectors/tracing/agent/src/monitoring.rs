@@ -1,0 +1,344 @@
+//! Events by `sys.monitoring`: 3.12 and later.
+
+use std::ffi::{CStr, c_int, c_void};
+use std::ptr;
+use std::sync::atomic::{AtomicPtr, Ordering::Relaxed};
+
+use pystrobe_calls::ticks;
+
+use crate::names::Builtin;
+use crate::python::{
+    _Py_NoneStruct, FastFunction, METH_FASTCALL, Owned, Py_IncRef, PyCFunction_NewEx,
+    PyLong_AsLong, PyMethodDef, PyObject, PyObject_CallMethod, PySys_GetObject,
+};
+use crate::thread;
+use crate::tracer::{self, Event};
+
+/// `sys.monitoring.MISSING` and `DISABLE`, which live as long as the process.
+static MISSING: AtomicPtr<PyObject> = AtomicPtr::new(ptr::null_mut());
+static DISABLE: AtomicPtr<PyObject> = AtomicPtr::new(ptr::null_mut());
+
+/// The tool that we are to the interpreter.
+#[derive(Debug, Clone)]
+pub(crate) struct Tool {
+    id: c_int,
+    /// Of all code.
+    global: c_int,
+    /// Of the code that is asked for, where not all is.
+    local: c_int,
+}
+
+const NAME: &CStr = c"pystrobe";
+
+/// The events and who is called.
+const CALLBACKS: [(&CStr, &PyMethodDef); 9] = [
+    (c"PY_START", &callback(c"py_start", py_start)),
+    (c"PY_RESUME", &callback(c"py_resume", py_resume)),
+    (c"PY_THROW", &callback(c"py_throw", py_resume)),
+    (c"PY_RETURN", &callback(c"py_return", py_return)),
+    (c"PY_YIELD", &callback(c"py_yield", py_return)),
+    (c"PY_UNWIND", &callback(c"py_unwind", py_return)),
+    (c"CALL", &callback(c"call", call)),
+    (c"C_RETURN", &callback(c"c_return", c_return)),
+    (c"C_RAISE", &callback(c"c_raise", c_return)),
+];
+
+const fn callback(name: &'static CStr, function: FastFunction) -> PyMethodDef {
+    PyMethodDef {
+        name: name.as_ptr(),
+        method: function as *const c_void,
+        flags: METH_FASTCALL,
+        doc: ptr::null(),
+    }
+}
+
+unsafe fn monitoring() -> Option<*mut PyObject> {
+    // SAFETY: with the GIL; `sys.monitoring` is borrowed, and nobody takes it away.
+    let module = unsafe { PySys_GetObject(c"monitoring".as_ptr()) };
+    (!module.is_null()).then_some(module)
+}
+
+impl Tool {
+    /// Takes an id and registers the callbacks; no event comes yet.
+    ///
+    /// The ids without a name come first: a program's own cProfile insists on the profiler's, coverage on its own.
+    ///
+    /// # Safety
+    ///
+    /// With the GIL, in the main interpreter.
+    pub(crate) unsafe fn take(builtins: bool, only: bool) -> Result<Tool, String> {
+        const IDS: [c_int; 6] = [4, 3, 2, 5, 1, 0];
+        // SAFETY: the caller's promise; formats and arguments belong together.
+        unsafe {
+            let monitoring = monitoring().ok_or("the interpreter has no sys.monitoring")?;
+            for (name, place) in [(c"MISSING", &MISSING), (c"DISABLE", &DISABLE)] {
+                let object = Owned::attribute(monitoring, name)
+                    .ok_or("sys.monitoring is not what it should be")?;
+                place.store(object.into_raw(), Relaxed);
+            }
+            let id = IDS
+                .into_iter()
+                .find(|&id| {
+                    let method = c"use_tool_id".as_ptr();
+                    Owned::or_clear(PyObject_CallMethod(
+                        monitoring,
+                        method,
+                        c"is".as_ptr(),
+                        id,
+                        NAME.as_ptr(),
+                    ))
+                    .is_some()
+                })
+                .ok_or("all tool ids of sys.monitoring are taken")?;
+            let mut tool = Tool {
+                id,
+                global: 0,
+                local: 0,
+            };
+            let events =
+                Owned::attribute(monitoring, c"events").ok_or("sys.monitoring has no events")?;
+            for (name, definition) in CALLBACKS {
+                if !builtins && matches!(name.to_bytes(), b"CALL" | b"C_RETURN" | b"C_RAISE") {
+                    continue;
+                }
+                let Some(event) = Owned::attribute(events.get(), name)
+                    .map(|event| PyLong_AsLong(event.get()) as c_int)
+                else {
+                    tool.give_back();
+                    return Err(format!("sys.monitoring has no {}", name.to_string_lossy()));
+                };
+                let function = Owned::or_clear(PyCFunction_NewEx(
+                    definition,
+                    ptr::null_mut(),
+                    ptr::null_mut(),
+                ));
+                let registered = function.and_then(|function| tool.register(event, function.get()));
+                if registered.is_none() {
+                    tool.give_back();
+                    return Err("sys.monitoring takes no callback".to_owned());
+                }
+                // These two exist for all code or for none.
+                let everywhere =
+                    !only || matches!(name.to_bytes(), b"PY_START" | b"PY_UNWIND" | b"PY_THROW");
+                if everywhere {
+                    tool.global |= event;
+                } else {
+                    tool.local |= event;
+                }
+            }
+            Ok(tool)
+        }
+    }
+
+    unsafe fn register(&self, event: c_int, function: *mut PyObject) -> Option<Owned> {
+        // SAFETY: with the GIL; the format is of two numbers and an object.
+        unsafe {
+            let method = c"register_callback".as_ptr();
+            Owned::or_clear(PyObject_CallMethod(
+                monitoring()?,
+                method,
+                c"iiO".as_ptr(),
+                self.id,
+                event,
+                function,
+            ))
+        }
+    }
+
+    unsafe fn set_events(&self, events: c_int) -> Option<Owned> {
+        // SAFETY: with the GIL; the format is of two numbers.
+        unsafe {
+            Owned::or_clear(PyObject_CallMethod(
+                monitoring()?,
+                c"set_events".as_ptr(),
+                c"ii".as_ptr(),
+                self.id,
+                events,
+            ))
+        }
+    }
+
+    /// Events come from now on.
+    ///
+    /// # Safety
+    ///
+    /// With the GIL, in the main interpreter.
+    pub(crate) unsafe fn switch_on(&self) -> Result<(), String> {
+        // SAFETY: the caller's promise.
+        unsafe { self.set_events(self.global) }
+            .map(drop)
+            .ok_or_else(|| "sys.monitoring gives no events".to_owned())
+    }
+
+    /// Asks for all events of a code object, where they do not come from everywhere.
+    ///
+    /// # Safety
+    ///
+    /// A code object that lives, with the GIL, in the main interpreter.
+    pub(crate) unsafe fn watch(&self, code: *mut PyObject) {
+        if self.local != 0 {
+            // SAFETY: the caller's promise; the format is of a number, an object and a number. If it fails the function has calls and no time of its own.
+            unsafe {
+                let Some(monitoring) = monitoring() else {
+                    return;
+                };
+                let method = c"set_local_events".as_ptr();
+                drop(Owned::or_clear(PyObject_CallMethod(
+                    monitoring,
+                    method,
+                    c"iOi".as_ptr(),
+                    self.id,
+                    code,
+                    self.local,
+                )));
+            }
+        }
+    }
+
+    /// Nothing of ours is left in the interpreter. Where the program has taken the id from us meanwhile, there is nothing to give back.
+    ///
+    /// # Safety
+    ///
+    /// With the GIL, in the main interpreter.
+    pub(crate) unsafe fn give_back(&self) {
+        // SAFETY: the caller's promise; the formats are of numbers. None is the argument that takes a callback out.
+        unsafe {
+            let Some(monitoring) = monitoring() else {
+                return;
+            };
+            let holder = Owned::or_clear(PyObject_CallMethod(
+                monitoring,
+                c"get_tool".as_ptr(),
+                c"i".as_ptr(),
+                self.id,
+            ));
+            let ours = holder
+                .and_then(|holder| crate::python::text(holder.get()))
+                .is_some_and(|holder| holder.as_bytes() == NAME.to_bytes());
+            if !ours {
+                return;
+            }
+            drop(self.set_events(0));
+            if let Some(events) = Owned::attribute(monitoring, c"events") {
+                for (name, _) in CALLBACKS {
+                    if let Some(event) = Owned::attribute(events.get(), name) {
+                        drop(self.register(PyLong_AsLong(event.get()) as c_int, none()));
+                    }
+                }
+            }
+            drop(Owned::or_clear(PyObject_CallMethod(
+                monitoring,
+                c"free_tool_id".as_ptr(),
+                c"i".as_ptr(),
+                self.id,
+            )));
+        }
+    }
+}
+
+fn none() -> *mut PyObject {
+    &raw mut _Py_NoneStruct
+}
+
+/// What a callback returns. None is immortal from 3.12 on: no reference is counted.
+#[inline(always)]
+fn go_on() -> *mut PyObject {
+    none()
+}
+
+/// `(code, instruction offset)`
+unsafe extern "C" fn py_start(
+    _: *mut PyObject,
+    arguments: *const *mut PyObject,
+    _: isize,
+) -> *mut PyObject {
+    let now = ticks();
+    // SAFETY: the interpreter calls with these arguments, and with the GIL.
+    unsafe {
+        let code = *arguments;
+        let Some(thread) = thread::current().or_else(|| tracer::meet_thread(Event::Start(code)))
+        else {
+            return go_on();
+        };
+        if tracer::enter(thread, code, now) {
+            return go_on();
+        }
+        // This function is not asked for: it will not be heard of again.
+        let disable = DISABLE.load(Relaxed);
+        Py_IncRef(disable);
+        disable
+    }
+}
+
+/// `(code, instruction offset)`, and the exception of a throw
+unsafe extern "C" fn py_resume(
+    _: *mut PyObject,
+    arguments: *const *mut PyObject,
+    _: isize,
+) -> *mut PyObject {
+    let now = ticks();
+    // SAFETY: the interpreter calls with these arguments, and with the GIL.
+    unsafe {
+        let code = *arguments;
+        if let Some(thread) = thread::current().or_else(|| tracer::meet_thread(Event::Start(code)))
+        {
+            tracer::enter(thread, code, now);
+        }
+    }
+    go_on()
+}
+
+/// `(code, instruction offset, value)`: returned, yielded, or the exception that leaves the function
+unsafe extern "C" fn py_return(
+    _: *mut PyObject,
+    arguments: *const *mut PyObject,
+    _: isize,
+) -> *mut PyObject {
+    let now = ticks();
+    // SAFETY: the interpreter calls with these arguments, and with the GIL.
+    unsafe {
+        if let Some(thread) = thread::current().or_else(|| tracer::meet_thread(Event::Other)) {
+            thread.tree.leave(*arguments as usize, now);
+        }
+    }
+    go_on()
+}
+
+/// `(code, instruction offset, callable, first argument)`
+unsafe extern "C" fn call(
+    _: *mut PyObject,
+    arguments: *const *mut PyObject,
+    _: isize,
+) -> *mut PyObject {
+    // SAFETY: the interpreter calls with these arguments, and with the GIL.
+    unsafe {
+        if let Some(builtin) =
+            Builtin::of_call(*arguments.add(2), *arguments.add(3), MISSING.load(Relaxed))
+        {
+            let now = ticks();
+            if let Some(thread) = thread::current().or_else(|| tracer::meet_thread(Event::Other)) {
+                tracer::enter_builtin(thread, builtin, now);
+            }
+        }
+    }
+    go_on()
+}
+
+/// `(code, instruction offset, callable, first argument)`: it returned, or raised an exception
+unsafe extern "C" fn c_return(
+    _: *mut PyObject,
+    arguments: *const *mut PyObject,
+    _: isize,
+) -> *mut PyObject {
+    let now = ticks();
+    // SAFETY: the interpreter calls with these arguments, and with the GIL.
+    unsafe {
+        if let Some(builtin) =
+            Builtin::of_call(*arguments.add(2), *arguments.add(3), MISSING.load(Relaxed))
+            && let Some(thread) = thread::current().or_else(|| tracer::meet_thread(Event::Other))
+        {
+            thread.tree.leave(builtin.key(), now);
+        }
+    }
+    go_on()
+}

@@ -1,0 +1,238 @@
+//! Events by `PyEval_SetProfile`: 3.8 to 3.11, where each thread has its own function to call.
+
+use std::ffi::{c_int, c_void};
+use std::ptr;
+use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering::Relaxed};
+
+use pystrobe_calls::ticks;
+
+use crate::names::Builtin;
+use crate::python::{
+    Owned, PyEval_GetFrame, PyEval_SetProfile, PyInterpreterState_Main,
+    PyInterpreterState_ThreadHead, PyObject, PyThreadState_Get, PyThreadState_Next,
+    PyThreadState_Swap, TraceFunction, imported,
+};
+use crate::thread;
+use crate::tracer::{self, Event, IGNORED};
+
+/// `PyTrace_CALL` and so on, of `Include/cpython/pystate.h`.
+mod what {
+    use std::ffi::c_int;
+
+    pub(super) const CALL: c_int = 0;
+    pub(super) const RETURN: c_int = 3;
+    pub(super) const C_CALL: c_int = 4;
+    pub(super) const C_EXCEPTION: c_int = 5;
+    pub(super) const C_RETURN: c_int = 6;
+}
+
+/// Where a thread state has its `c_profilefunc`, in words; found by putting one there.
+static PROFILE_WORD: AtomicUsize = AtomicUsize::new(0);
+/// How far into a thread state that is looked for. It is within the first 20 words of every version, and the structure is longer.
+const SEARCHED_WORDS: usize = 20;
+
+/// How to get from a frame object to its code object: the word to follow first, or 0 for none, and the word that is it.
+static FRAME_WORD: AtomicUsize = AtomicUsize::new(0);
+static CODE_WORD: AtomicUsize = AtomicUsize::new(0);
+
+/// What starts a thread: `_thread.start_new_thread`.
+static START_THREAD: AtomicUsize = AtomicUsize::new(0);
+
+/// `_PyEval_SetProfile`, which sets it for another thread: 3.9 and later.
+static SET_FOR: AtomicPtr<c_void> = AtomicPtr::new(ptr::null_mut());
+
+/// Finds out what differs from version to version. To be called once before anything else here.
+///
+/// # Safety
+///
+/// With the GIL, from a function that Python called.
+pub(crate) unsafe fn prepare() -> Result<(), String> {
+    // SAFETY: the caller's promise. Frame objects of 3.8 to 3.10 have `f_code` as their fifth word; those of 3.11 have the frame as their fourth,
+    // and that its code as its fifth (`Include/cpython/frameobject.h`, `Include/internal/pycore_frame.h`). Both are read only as far as they reach, and compared with what Python says.
+    unsafe {
+        let frame = PyEval_GetFrame();
+        if frame.is_null() {
+            return Err("there is no frame".to_owned());
+        }
+        let code = Owned::attribute(frame, c"f_code")
+            .ok_or("a frame has no code")?
+            .get() as usize;
+        let words = frame.cast::<usize>();
+        let (_, (_, minor)) = tracer::version();
+        let found = if minor <= 10 {
+            FRAME_WORD.store(0, Relaxed);
+            *words.add(4) == code
+        } else {
+            FRAME_WORD.store(3, Relaxed);
+            let inner = *words.add(3) as *const usize;
+            !inner.is_null() && *inner.add(4) == code
+        };
+        CODE_WORD.store(4, Relaxed);
+        if !found {
+            return Err(
+                "frames are laid out in another way than in this version of CPython".to_owned(),
+            );
+        }
+        SET_FOR.store(crate::python::symbol(c"_PyEval_SetProfile"), Relaxed);
+        if let Some(start) =
+            imported(c"_thread").and_then(|module| Owned::attribute(module, c"start_new_thread"))
+        {
+            START_THREAD.store(Builtin::of_function(start.get()).key(), Relaxed);
+        }
+    }
+    Ok(())
+}
+
+/// The code object of a frame, borrowed.
+///
+/// # Safety
+///
+/// A frame object that lives and runs, after [`prepare`].
+#[inline(always)]
+unsafe fn code_of(frame: *mut PyObject) -> *mut PyObject {
+    // SAFETY: `prepare` has proven the way.
+    unsafe {
+        let mut words = frame.cast::<usize>();
+        let inner = FRAME_WORD.load(Relaxed);
+        if inner != 0 {
+            words = *words.add(inner) as *mut usize;
+        }
+        *words.add(CODE_WORD.load(Relaxed)) as *mut PyObject
+    }
+}
+
+/// Events come from now on, from all threads of the main interpreter.
+///
+/// # Safety
+///
+/// With the GIL, in the main interpreter.
+pub(crate) unsafe fn switch_on() -> Result<(), String> {
+    // SAFETY: the caller's promise.
+    unsafe {
+        PyEval_SetProfile(Some(on_event), ptr::null_mut());
+        let state = PyThreadState_Get().cast::<usize>();
+        let word = (0..SEARCHED_WORDS)
+            .find(|&word| *state.add(word) == on_event as TraceFunction as usize);
+        let Some(word) = word else {
+            PyEval_SetProfile(None, ptr::null_mut());
+            return Err(
+                "thread states are laid out in another way than in this version of CPython"
+                    .to_owned(),
+            );
+        };
+        PROFILE_WORD.store(word, Relaxed);
+        watch_threads();
+    }
+    Ok(())
+}
+
+/// Sees to it that all threads of the main interpreter that have no profile function have ours. Another one is the program's.
+///
+/// # Safety
+///
+/// With the GIL, in the main interpreter.
+unsafe fn watch_threads() {
+    // SAFETY: the caller's promise.
+    unsafe {
+        each_thread(|state| (profile_of(state) == 0).then_some(Some(on_event as TraceFunction)))
+    }
+}
+
+/// Takes ours out of all threads.
+///
+/// # Safety
+///
+/// With the GIL, in the main interpreter.
+pub(crate) unsafe fn switch_off() {
+    // SAFETY: the caller's promise.
+    unsafe {
+        each_thread(|state| {
+            (profile_of(state) == on_event as TraceFunction as usize).then_some(None)
+        })
+    }
+}
+
+/// # Safety
+///
+/// A thread state that lives, with the GIL, after the word was found.
+unsafe fn profile_of(state: *mut c_void) -> usize {
+    // SAFETY: the caller's promise.
+    unsafe { *state.cast::<usize>().add(PROFILE_WORD.load(Relaxed)) }
+}
+
+/// Sets the profile function of each thread of the main interpreter to what is wanted, if anything is.
+unsafe fn each_thread(wanted: impl Fn(*mut c_void) -> Option<Option<TraceFunction>>) {
+    type SetFor = unsafe extern "C" fn(*mut c_void, Option<TraceFunction>, *mut PyObject) -> c_int;
+    // SAFETY: with the GIL, so that no thread state comes or goes. `_PyEval_SetProfile` takes any thread state; 3.8 has only the function for the one that is current,
+    // and with the GIL any may be made that for a moment.
+    unsafe {
+        let own = PyThreadState_Get();
+        let set_for = SET_FOR.load(Relaxed);
+        let mut state = PyInterpreterState_ThreadHead(PyInterpreterState_Main());
+        while !state.is_null() {
+            if let Some(function) = wanted(state) {
+                if state == own {
+                    PyEval_SetProfile(function, ptr::null_mut());
+                } else if set_for.is_null() {
+                    PyThreadState_Swap(state);
+                    PyEval_SetProfile(function, ptr::null_mut());
+                    PyThreadState_Swap(own);
+                } else {
+                    let set_for: SetFor = std::mem::transmute(set_for);
+                    set_for(state, function, ptr::null_mut());
+                }
+            }
+            state = PyThreadState_Next(state);
+        }
+    }
+}
+
+/// The profile function.
+unsafe extern "C" fn on_event(
+    _: *mut PyObject,
+    frame: *mut PyObject,
+    event: c_int,
+    argument: *mut PyObject,
+) -> c_int {
+    let now = ticks();
+    // SAFETY: the interpreter calls with a frame that runs and, for C functions, with a `PyCFunction`; and with the GIL.
+    unsafe {
+        let code = code_of(frame);
+        let met = if event == what::CALL {
+            Event::Start(code)
+        } else {
+            Event::Other
+        };
+        let Some(thread) = thread::current().or_else(|| tracer::meet_thread(met)) else {
+            return 0;
+        };
+        match event {
+            what::CALL => {
+                tracer::enter(thread, code, now);
+            }
+            what::RETURN => {
+                if !tracer::only_some() || tracer::function_of(code) != IGNORED {
+                    thread.tree.leave(code as usize, now);
+                }
+            }
+            what::C_CALL | what::C_EXCEPTION | what::C_RETURN => {
+                let builtin = Builtin::of_function(argument);
+                if event == what::C_RETURN && builtin.key() == START_THREAD.load(Relaxed) {
+                    // The new thread waits for the GIL, and has a state already.
+                    watch_threads();
+                }
+                if tracer::builtins()
+                    && (!tracer::only_some() || tracer::function_of(code) != IGNORED)
+                {
+                    if event == what::C_CALL {
+                        tracer::enter_builtin(thread, builtin, now);
+                    } else {
+                        thread.tree.leave(builtin.key(), now);
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+    0
+}
