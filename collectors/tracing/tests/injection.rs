@@ -100,7 +100,10 @@ fn waits_are_not_cut_short() {
                 Err(InjectionError::Busy { .. }) if python.version < Minor(3, 14) => {}
                 // It has come to its end, or is about to.
                 Err(InjectionError::Attach(_)) => break,
-                Err(InjectionError::Hidden { what, .. }) if what == "its main thread" => break,
+                Err(InjectionError::Hidden {
+                    what: "its main thread",
+                    ..
+                }) => break,
                 Err(error) => panic!("{python}: {error}"),
             }
         }
