@@ -17,6 +17,7 @@ use nix::errno::Errno;
 use py_spy::python_process_info::{PythonProcessInfo, PythonProcessLayout, get_python_version};
 
 use crate::attach_error::{AttachError, Denial, Refused};
+use crate::elf::Image;
 use crate::forked;
 use crate::layout::{Layout, Minor, builtin};
 use crate::maps::{self, MappedImage};
@@ -92,6 +93,35 @@ pub fn attach(pid: u32, starting: Duration) -> Result<Interpreter, AttachError> 
         effort = Effort::Thorough;
         thread::sleep(search.pause());
     }
+}
+
+/// The addresses of functions that the image with the interpreter exports, `None` for those that it does not.
+///
+/// # Errors
+///
+/// Where the process cannot be read.
+pub fn exported<const N: usize>(
+    interpreter: &Interpreter,
+    names: [&str; N],
+) -> Result<[Option<u64>; N], AttachError> {
+    let mut search = Search::new(interpreter.pid);
+    for image in search.mapped_images()? {
+        let image = search.tolerate(Image::read(&search.memory, image.base))?;
+        let Some(image) = image else { continue };
+        let address = |name: &str| {
+            let found = search.tolerate(image.symbol(&search.memory, name))?;
+            Ok(found.flatten())
+        };
+        if address("_PyRuntime")?.map(Roots::Runtime) != Some(interpreter.roots) {
+            continue;
+        }
+        let mut addresses = [None; N];
+        for (found, name) in addresses.iter_mut().zip(names) {
+            *found = address(name)?;
+        }
+        return Ok(addresses);
+    }
+    Ok([None; N])
 }
 
 /// Keeps looking until the process has become a Python: it may execute shells and wrappers first.

@@ -54,7 +54,8 @@ pub fn is_alive(pid: u32) -> bool {
 }
 
 /// Whether a thread exists and has not ended.
-pub(crate) fn thread_is_alive(pid: u32, thread: u32) -> bool {
+#[must_use]
+pub fn thread_is_alive(pid: u32, thread: u32) -> bool {
     let state = run_state(&format!("/proc/{pid}/task/{thread}/stat"));
     !matches!(state, None | Some(b'Z' | b'X' | b'x'))
 }
@@ -65,7 +66,8 @@ pub(crate) fn start_time(pid: u32) -> Option<u64> {
 }
 
 /// Whether the process has begun to end, or has. Its memory goes some time before it counts as ended.
-pub(crate) fn is_ending(pid: u32) -> bool {
+#[must_use]
+pub fn is_ending(pid: u32) -> bool {
     /// `include/linux/sched.h`.
     const PF_EXITING: u64 = 0x4;
     stat_field(pid, 9).is_none_or(|flags| flags & PF_EXITING != 0) || !is_alive(pid)
@@ -168,13 +170,66 @@ pub fn thread_runs(pid: u32, native_id: u64) -> bool {
     found.is_some_and(|thread| is_running(pid, thread))
 }
 
+/// Whether the main thread of a process was stopped by a signal of job control.
+#[must_use]
+pub fn is_stopped(pid: u32) -> bool {
+    run_state(&format!("/proc/{pid}/task/{pid}/stat")) == Some(b'T')
+}
+
+/// Whether the main thread of a process stands still for who traces it.
+#[must_use]
+pub fn is_held(pid: u32) -> bool {
+    run_state(&format!("/proc/{pid}/task/{pid}/stat")) == Some(b't')
+}
+
+/// The number of the system call in which the main thread of a process sleeps.
+#[must_use]
+pub fn system_call(pid: u32) -> Option<i64> {
+    let call = read(&format!("/proc/{pid}/task/{pid}/syscall"), STATUS_LIMIT).ok()?;
+    let number = call.split(|byte| *byte == b' ').next()?;
+    std::str::from_utf8(number).ok()?.parse().ok()
+}
+
+/// Whether a signal waits for the main thread of a process, and is not blocked by it.
+#[must_use]
+pub fn has_signal(pid: u32) -> bool {
+    let Some(status) = status(&format!("/proc/{pid}/task/{pid}/status")) else {
+        return false;
+    };
+    let set = |name| u64::from_str_radix(line(&status, name)?.trim(), 16).ok();
+    let pending = set("SigPnd:").unwrap_or(0) | set("ShdPnd:").unwrap_or(0);
+    pending & !set("SigBlk:").unwrap_or(0) != 0
+}
+
+/// The process that traces this one, as a debugger does.
+#[must_use]
+pub fn tracer(pid: u32) -> Option<u32> {
+    let status = status(&format!("/proc/{pid}/status"))?;
+    let tracer: u32 = line(&status, "TracerPid:")?.trim().parse().ok()?;
+    // It is the thread that traces, as the kernel sees it.
+    let process = || {
+        let status = self::status(&format!("/proc/{tracer}/status"))?;
+        line(&status, "Tgid:")?.trim().parse().ok()
+    };
+    (tracer != 0).then(|| process().unwrap_or(tracer))
+}
+
+/// The effective user and group of the process: who it is to other processes, and to files.
+#[must_use]
+pub fn owner(pid: u32) -> Option<(u32, u32)> {
+    let status = status(&format!("/proc/{pid}/status"))?;
+    let effective = |name| line(&status, name)?.split_whitespace().nth(1)?.parse().ok();
+    Some((effective("Uid:")?, effective("Gid:")?))
+}
+
 /// Whether a thread is on a CPU or waits for one, by its id in our namespace.
-pub(crate) fn is_running(pid: u32, thread: u32) -> bool {
+#[must_use]
+pub fn is_running(pid: u32, thread: u32) -> bool {
     run_state(&format!("/proc/{pid}/task/{thread}/stat")) == Some(b'R')
 }
 
 /// The ids of its threads as our `/proc` numbers them.
-pub(crate) fn threads(pid: u32) -> impl Iterator<Item = u32> {
+pub fn threads(pid: u32) -> impl Iterator<Item = u32> {
     let entries = fs::read_dir(format!("/proc/{pid}/task"))
         .into_iter()
         .flatten();
@@ -183,7 +238,8 @@ pub(crate) fn threads(pid: u32) -> impl Iterator<Item = u32> {
 
 /// The id that a thread has for itself: the last of `NSpid`, which lists it from our namespace inwards.
 /// Kernels without that line have no namespaces worth speaking of.
-fn inner_id(pid: u32, thread: u32) -> u64 {
+#[must_use]
+pub fn inner_id(pid: u32, thread: u32) -> u64 {
     let status = status(&format!("/proc/{pid}/task/{thread}/status")).unwrap_or_default();
     let ids = line(&status, "NSpid:").and_then(|ids| ids.split_whitespace().last()?.parse().ok());
     ids.unwrap_or(u64::from(thread))

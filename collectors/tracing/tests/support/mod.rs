@@ -1,5 +1,10 @@
 //! Interpreters, and programs that are run in them.
 
+#[path = "../../../sampling/tests/support/interpreters.rs"]
+#[expect(dead_code, reason = "not every crate's tests use all of it")]
+pub(crate) mod interpreters;
+pub(crate) mod program;
+
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
