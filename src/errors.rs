@@ -8,8 +8,9 @@ use std::path::{Path, PathBuf};
 use pystrobe_exporters::{ExportError, PstatsError};
 use pystrobe_profile::{BatchError, Clock, escape};
 use pystrobe_sampling::{AttachError, ReadError};
-use pystrobe_tracing::LaunchError;
+use pystrobe_tracing::injection::InjectionError;
 use pystrobe_tracing::recording::Damage;
+use pystrobe_tracing::{AttachmentError, LaunchError};
 
 use crate::exit_code;
 use crate::hint::hint;
@@ -53,6 +54,14 @@ pub(crate) enum Failure {
     /// The tracer cannot be made ready.
     #[error(transparent)]
     Launch(#[from] LaunchError),
+
+    /// The tracer does not come into a running program.
+    #[error(transparent)]
+    TracerAttach(AttachmentError),
+
+    /// It does not come out again.
+    #[error("the tracer is still in the process: {0}")]
+    TracerStays(AttachmentError),
 
     /// The counts of a pstats flavor are samples, and the input of `convert` has calls.
     #[error("{} counts calls, and the flavor 3.15 is one of samples", .path.display())]
@@ -171,17 +180,15 @@ impl Failure {
             // clap's own status is 0 for --help and --version.
             Failure::Typing(error) => u8::try_from(error.exit_code()).unwrap_or(exit_code::USAGE),
             Failure::Usage { .. } => exit_code::USAGE,
-            Failure::Attach(error) => match error {
-                AttachError::NotFound { .. } => exit_code::NOT_FOUND,
-                AttachError::Ended { .. }
-                | AttachError::Zombie { .. }
-                | AttachError::GaveUp { .. } => exit_code::ENDED,
-                AttachError::NotPython { .. }
-                | AttachError::Unsupported { .. }
-                | AttachError::Starting { .. } => exit_code::NOT_PYTHON,
-                AttachError::Denied { .. } => exit_code::NOT_PERMITTED,
-                AttachError::Unreadable { .. } => exit_code::UNREADABLE,
+            Failure::Attach(error) => attach_code(error),
+            Failure::TracerAttach(AttachmentError::Injection(error)) => match error {
+                InjectionError::Attach(error) => attach_code(error),
+                InjectionError::Unsupported { .. } | InjectionError::FreeThreaded { .. } => {
+                    exit_code::NOT_PYTHON
+                }
+                _ => exit_code::NOT_LET_IN,
             },
+            Failure::TracerAttach(_) | Failure::TracerStays(_) => exit_code::NOT_LET_IN,
             Failure::BrokeOff(_) => exit_code::UNREADABLE,
             Failure::NothingSampled { .. }
             | Failure::NothingTraced
@@ -230,6 +237,21 @@ impl Failure {
             text.push_str(&format!("\nhint: {}\n", escape(&hint)));
         }
         text
+    }
+}
+
+/// The exit status that goes with a process that is out of reach.
+fn attach_code(error: &AttachError) -> u8 {
+    match error {
+        AttachError::NotFound { .. } => exit_code::NOT_FOUND,
+        AttachError::Ended { .. } | AttachError::Zombie { .. } | AttachError::GaveUp { .. } => {
+            exit_code::ENDED
+        }
+        AttachError::NotPython { .. }
+        | AttachError::Unsupported { .. }
+        | AttachError::Starting { .. } => exit_code::NOT_PYTHON,
+        AttachError::Denied { .. } => exit_code::NOT_PERMITTED,
+        AttachError::Unreadable { .. } => exit_code::UNREADABLE,
     }
 }
 

@@ -15,6 +15,7 @@
 //! | 10 | the input of `convert` cannot be read, or does not hold what the output needs |
 //! | 11 | the command of `--open-with` failed |
 //! | 12 | `top`: stdout is not a terminal that can be drawn on, or it has hung up |
+//! | 13 | `trace --pid`: the tracer did not get into the process, or not out again |
 //! | 126, 127 | `run`, `trace`, `top`: the program could not be started, was not found |
 //! | 128 + n | `run`, `trace`: the program was killed by signal n |
 //!
@@ -47,6 +48,8 @@ pub(crate) const BAD_INPUT: u8 = 10;
 pub(crate) const OPEN_WITH: u8 = 11;
 /// `top`: stdout is not a terminal that can be drawn on, or it has hung up.
 pub(crate) const NO_TERMINAL: u8 = 12;
+/// `trace --pid`: the tracer did not get into the process, or not out again.
+pub(crate) const NOT_LET_IN: u8 = 13;
 /// A program that was to be run was found and could not be started. As a shell has it.
 pub(crate) const NOT_EXECUTABLE: u8 = 126;
 /// A program that was to be run was not found. As a shell has it.
@@ -55,7 +58,7 @@ pub(crate) const PROGRAM_NOT_FOUND: u8 = 127;
 pub(crate) const KILLED: u8 = 128;
 
 /// Every status with its meaning, as `--help` and the man page list them.
-const TABLE: [(&str, &str); 15] = [
+const TABLE: [(&str, &str); 16] = [
     (
         "0",
         "done; also when Ctrl-C ended a recording that was then saved",
@@ -86,6 +89,10 @@ const TABLE: [(&str, &str); 15] = [
     (
         "12",
         "top: there is no terminal to draw on, or it has hung up",
+    ),
+    (
+        "13",
+        "trace --pid: the tracer did not get into the process, or not out again",
     ),
     (
         "126, 127",
@@ -132,6 +139,7 @@ mod tests {
             BAD_INPUT,
             OPEN_WITH,
             NO_TERMINAL,
+            NOT_LET_IN,
             NOT_EXECUTABLE,
             PROGRAM_NOT_FOUND,
             KILLED,

@@ -2,6 +2,8 @@
 
 use pystrobe_profile::Clock;
 use pystrobe_sampling::{AttachError, Denial};
+use pystrobe_tracing::AttachmentError;
+use pystrobe_tracing::injection::InjectionError;
 
 use crate::errors::{Failure, names};
 use crate::typing;
@@ -11,7 +13,14 @@ pub(crate) fn hint(failure: &Failure) -> Option<String> {
     let hint = match failure {
         Failure::Typing(error) => typing::hint(error),
         Failure::Usage { hint, .. } => hint.clone(),
-        Failure::Attach(error) => return attach_hint(error),
+        Failure::Attach(error)
+        | Failure::TracerAttach(AttachmentError::Injection(InjectionError::Attach(error))) => {
+            return attach_hint(error);
+        }
+        Failure::TracerAttach(AttachmentError::Injection(error)) => error.advice()?.to_owned(),
+        Failure::TracerStays(_) => String::from(
+            "what it had counted is saved; it goes on counting, at the cost of that, until the program ends",
+        ),
         Failure::NothingSampled { clock: Clock::Wall } => String::from(
             "let the recording last longer, or sample more often (-r); what takes a few \
              milliseconds is best started by `pystrobe run`",

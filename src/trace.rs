@@ -1,4 +1,6 @@
-//! `trace`: starts a program with the tracer in it, and puts together what that has counted when the program has ended.
+//! `trace`: starts a program with the tracer in it, or lets it into one that runs, and puts together what it has counted.
+
+mod running;
 
 use std::fs::File;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -6,9 +8,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use pystrobe_profile::{Builder, Counted, Profile, Recording};
 use pystrobe_sampling::process::command_line;
 use pystrobe_tracing::recording::{Times, batch};
-use pystrobe_tracing::{Cost, FormatError, Launch, LaunchError, read_until};
+use pystrobe_tracing::{Calls, Cost, FormatError, Launch, LaunchError, read_until};
 
-use crate::args::TraceOptions;
+use crate::args::{ProgramSpec, TraceOptions, TraceSpec};
 use crate::errors::Failure;
 use crate::launched::Launching;
 use crate::outputs::Outputs;
@@ -16,13 +18,20 @@ use crate::save::save_again;
 use crate::stderr::Notes;
 use crate::viewer::Viewer;
 
-/// Runs a program and traces it. Gives the program's exit status; where that is 0 and something else went
+/// Traces a program. Gives the exit status of one that was started; where that is 0 and something else went
 /// wrong, the status that goes with that.
 ///
 /// # Errors
 ///
-/// Where the program could not be started.
+/// Where the program could not be started; of one that runs already, whatever goes wrong.
 pub(crate) fn trace(options: &TraceOptions) -> Result<u8, Failure> {
+    match &options.traced {
+        TraceSpec::Program(program) => started(program, options),
+        TraceSpec::Running { pid, duration } => running::trace(*pid, *duration, options),
+    }
+}
+
+fn started(program: &ProgramSpec, options: &TraceOptions) -> Result<u8, Failure> {
     let notes = Notes::new(options.quiet);
     let launching = Launching::prepare(&options.output.outputs)?;
     let launch = launching
@@ -31,14 +40,14 @@ pub(crate) fn trace(options: &TraceOptions) -> Result<u8, Failure> {
     let environment = launch
         .environment(std::env::var_os("PYTHONPATH").as_deref())
         .map_err(LaunchError::from)?;
-    let launched = launching.start(&options.program, |command| {
+    let launched = launching.start(program, |command| {
         command.envs(environment.iter().map(|(name, value)| (name, value)));
         Ok(())
     })?;
     launched.record(|pid, program, outputs| {
         let command = command_line(pid);
         program.wait_for_end()?;
-        let traced = Traced::read(&launch, &command, options.times)?;
+        let traced = Traced::launched(&launch, &command, options.times)?;
         drop(launch);
         save(traced, outputs, options, notes)
     })
@@ -94,8 +103,26 @@ struct Traced {
 }
 
 impl Traced {
-    /// Reads the recordings, that of the program itself first. `command` is its command line.
-    fn read(launch: &Launch, command: &str, times: Times) -> Result<Traced, Failure> {
+    /// Reads the recordings of a program that has ended and of those that it started. `command` is its command line.
+    fn launched(launch: &Launch, command: &str, times: Times) -> Result<Traced, Failure> {
+        let first = read_until(launch.first(), unix_ns());
+        let others = launch.others().map_err(LaunchError::from)?;
+        let others = others.iter().map(|path| {
+            let file = File::open(path)?;
+            read_until(&file, unix_ns())
+        });
+        let recordings = std::iter::once(first).chain(others);
+        let mut traced = Traced::of(recordings, command, times)?;
+        traced.refusal = launch.refusal();
+        Ok(traced)
+    }
+
+    /// Puts together what was recorded, of the program itself first.
+    fn of(
+        recordings: impl Iterator<Item = Result<Calls, FormatError>>,
+        command: &str,
+        times: Times,
+    ) -> Result<Traced, Failure> {
         let mut builder = Builder::new(Vec::new());
         let mut about = Recording {
             command: command.to_owned(),
@@ -105,13 +132,7 @@ impl Traced {
         };
         let mut cost = None;
         let mut left_out = Vec::new();
-        let first = read_until(launch.first(), unix_ns());
-        let others = launch.others().map_err(LaunchError::from)?;
-        let others = others.iter().map(|path| {
-            let file = File::open(path)?;
-            read_until(&file, unix_ns())
-        });
-        for (source, calls) in (0..).zip(std::iter::once(first).chain(others)) {
+        for (source, calls) in (0..).zip(recordings) {
             let calls = match calls {
                 Ok(calls) => calls,
                 Err(FormatError::NotStarted) => continue,
@@ -136,7 +157,7 @@ impl Traced {
             profile: builder.finish(about),
             cost,
             left_out,
-            refusal: launch.refusal(),
+            refusal: None,
         })
     }
 }

@@ -32,7 +32,7 @@ pub(crate) use program::ProgramSpec;
 pub(crate) use recording::RecordingOptions;
 pub(crate) use run::RunOptions;
 pub(crate) use top::{Subject, TopOptions};
-pub(crate) use trace::TraceOptions;
+pub(crate) use trace::{TraceOptions, TraceSpec};
 
 const EXAMPLES: &str = "\
 Examples:

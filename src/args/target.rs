@@ -24,6 +24,6 @@ impl TargetArgs {
 }
 
 /// The kernel's process ids are positive and signed.
-fn pid() -> RangedI64ValueParser<u32> {
+pub(super) fn pid() -> RangedI64ValueParser<u32> {
     clap::value_parser!(u32).range(1..=i64::from(i32::MAX))
 }

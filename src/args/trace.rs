@@ -1,14 +1,17 @@
 //! `trace`: what to record, then a program with its own arguments.
 
 use std::ffi::OsString;
+use std::time::Duration;
 
 use clap::Args;
 use clap::builder::RangedI64ValueParser;
 use pystrobe_tracing::recording::Times;
 use pystrobe_tracing::{Options, Pattern};
 
+use super::duration::duration;
 use super::output::{OutputOptions, PlaceArgs};
 use super::program::{ProgramArgs, ProgramSpec};
+use super::target::pid;
 use crate::errors::Failure;
 
 const EXAMPLES: &str = "\
@@ -17,7 +20,8 @@ Examples:
   pystrobe trace -o out.pstats -o flame.svg script.py
   pystrobe trace --no-builtins -o out.pstats -m pytest -q tests/
   pystrobe trace --only 'shop.cart:*' --only 'django/db/**' -o out.pstats script.py
-  pystrobe trace --subprocesses -o 'out-{pid}.pstats' -- make test";
+  pystrobe trace --subprocesses -o 'out-{pid}.pstats' -- make test
+  pystrobe trace --pid 1234 -d 5 -o out.pstats";
 
 /// Run a Python program and count every call
 ///
@@ -30,17 +34,26 @@ Examples:
 /// However the program ends, what it did until then is saved.
 ///
 /// The tracer comes in by Python's site module: -I, -E and -S keep it out. CPython 3.8 to 3.15 with the GIL.
+///
+/// With --pid it comes into a program that runs already, which goes on as it was when the tracer is taken out again: after
+/// --duration, or at Ctrl-C (or SIGTERM or SIGHUP). From CPython 3.14 on the interpreter lets it in itself; up to 3.13 its main thread
+/// is stopped for some tens of microseconds, twice. Functions that were running then are the roots, and their calls before that are not known.
 #[derive(Args, Debug)]
 #[command(
     after_help = EXAMPLES,
     override_usage = "pystrobe trace [OPTIONS] <SCRIPT> [ARGS]...\n       \
                       pystrobe trace [OPTIONS] -m <MODULE> [ARGS]...\n       \
                       pystrobe trace [OPTIONS] -c <CODE> [ARGS]...\n       \
-                      pystrobe trace [OPTIONS] -- <COMMAND> [ARGS]..."
+                      pystrobe trace [OPTIONS] -- <COMMAND> [ARGS]...\n       \
+                      pystrobe trace [OPTIONS] --pid <PID>"
 )]
 pub(crate) struct TraceArgs {
     #[command(flatten)]
     program: ProgramArgs,
+
+    /// A running Python program, by its process id
+    #[arg(short, long, value_name = "PID", value_parser = pid(), group = "program", conflicts_with_all = ["python", "subprocesses"])]
+    pid: Option<u32>,
 
     #[command(flatten)]
     tracing: TracingArgs,
@@ -88,6 +101,10 @@ struct TracingArgs {
     #[arg(long)]
     subprocesses: bool,
 
+    /// With --pid: how long to trace, as in 5, 1.5s, 2min [default: until Ctrl-C]
+    #[arg(short, long, value_name = "TIME", value_parser = duration, requires = "pid")]
+    duration: Option<Duration>,
+
     /// No summary on stderr; errors stay
     #[arg(short, long)]
     quiet: bool,
@@ -98,11 +115,25 @@ fn places() -> RangedI64ValueParser<u32> {
     clap::value_parser!(u32).range(1024..=1 << 27)
 }
 
+/// A program to trace.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum TraceSpec {
+    /// One to start.
+    Program(ProgramSpec),
+    /// One that runs.
+    Running {
+        /// Its process id.
+        pid: u32,
+        /// For how long; nothing: until somebody ends it.
+        duration: Option<Duration>,
+    },
+}
+
 /// What `trace` shall do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct TraceOptions {
-    /// What to start.
-    pub(crate) program: ProgramSpec,
+    /// What to trace.
+    pub(crate) traced: TraceSpec,
     /// What to record.
     pub(crate) tracing: Options,
     /// Which times are written.
@@ -121,7 +152,13 @@ impl TraceArgs {
     /// As those of `run`.
     pub(super) fn into_options(self, typed: &[OsString]) -> Result<TraceOptions, Failure> {
         Ok(TraceOptions {
-            program: self.program.into_spec(typed)?,
+            traced: match self.pid {
+                Some(pid) => TraceSpec::Running {
+                    pid,
+                    duration: self.tracing.duration,
+                },
+                None => TraceSpec::Program(self.program.into_spec(typed)?),
+            },
             tracing: Options {
                 builtins: !self.tracing.no_builtins,
                 subprocesses: self.tracing.subprocesses,
@@ -162,7 +199,33 @@ mod tests {
         assert_eq!(options.tracing, Options::default());
         assert_eq!(options.times, Times::Corrected);
         assert!(!options.quiet);
-        assert_eq!(options.program.arguments.len(), 3);
+        assert_eq!(program(&options).arguments.len(), 3);
+    }
+
+    fn program(options: &TraceOptions) -> &ProgramSpec {
+        match &options.traced {
+            TraceSpec::Program(program) => program,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_program_that_runs() {
+        let options = parsed(&["--pid", "1234", "-d", "2.5s", "--no-builtins"]).unwrap();
+        let running = TraceSpec::Running {
+            pid: 1234,
+            duration: Some(Duration::from_millis(2500)),
+        };
+        assert_eq!(options.traced, running);
+        for wrong in [
+            &["--pid", "0"][..],
+            &["--pid", "1234", "x.py"],
+            &["--pid", "1234", "--python", "python3"],
+            &["--pid", "1234", "--subprocesses"],
+            &["-d", "5", "x.py"],
+        ] {
+            assert!(parsed(wrong).is_err(), "{wrong:?}");
+        }
     }
 
     #[test]
@@ -192,7 +255,10 @@ mod tests {
         assert_eq!(options.tracing.node_limit, 5000);
         assert_eq!(options.times, Times::Raw);
         assert_eq!(options.output.outputs.len(), 1);
-        assert_eq!(options.program.arguments, ["-m", "app", "--only", "theirs"]);
+        assert_eq!(
+            program(&options).arguments,
+            ["-m", "app", "--only", "theirs"]
+        );
     }
 
     #[test]

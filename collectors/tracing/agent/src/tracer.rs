@@ -74,6 +74,8 @@ struct Tracer {
     launched: bool,
     /// The frames of who asked for it, if it has begun in the midst.
     skip: usize,
+    /// Who asked for it, and is not done yet.
+    asking: Option<Asking>,
     /// By what they are described as; with the addresses of those that are described so.
     functions: HashMap<Function, Vec<(usize, FunctionId)>>,
     builtins: HashMap<usize, KnownBuiltin>,
@@ -81,6 +83,15 @@ struct Tracer {
     waiting: HashMap<u64, ThreadTree>,
     threads: Threads,
     events: Events,
+}
+
+/// The outermost frame of who asked for a recording in the midst of a program. What it calls before it returns is not the program's.
+struct Asking {
+    /// Of its thread.
+    ident: u64,
+    /// How many frames are below it.
+    below: usize,
+    code: Owned,
 }
 
 /// A C function that was called before. What else its definition held then: it may be freed, and another put there.
@@ -166,6 +177,7 @@ unsafe fn start(
         phase: Phase::Waiting,
         launched: false,
         skip: running.unwrap_or(0),
+        asking: None,
         functions: HashMap::new(),
         builtins: HashMap::new(),
         waiting: HashMap::new(),
@@ -468,6 +480,8 @@ pub(crate) unsafe fn meet_thread(event: Event) -> Option<&'static mut Thread> {
     }
     match get()?.phase {
         Phase::Over => None,
+        // SAFETY: the caller's promise.
+        Phase::Recording if unsafe { is_asking() } => None,
         Phase::Recording => get()?.adopt_thread(),
         Phase::Waiting => {
             let Event::Start(code) = event else {
@@ -487,6 +501,27 @@ pub(crate) unsafe fn meet_thread(event: Event) -> Option<&'static mut Thread> {
             tracer.adopt_thread()
         }
     }
+}
+
+/// Whether this thread still executes what asked for the recording.
+unsafe fn is_asking() -> bool {
+    let Some(asking) = get().and_then(|tracer| tracer.asking.as_ref()) else {
+        return false;
+    };
+    let (ident, below, code) = (asking.ident, asking.below, asking.code.get());
+    if ident != thread::ident() {
+        return false;
+    }
+    // SAFETY: the caller's promise.
+    let codes = unsafe {
+        let _aside = ExceptionAside::new();
+        codes_of(PyEval_GetFrame(), 0)
+    };
+    let asks = codes.get(below).is_some_and(|other| other.get() == code);
+    if !asks && let Some(tracer) = get() {
+        tracer.asking = None;
+    }
+    asks
 }
 
 /// The number of a code object's function, or [`IGNORED`] if it is not asked for.
@@ -614,6 +649,12 @@ unsafe fn seed_all(skip: usize) {
         while PyDict_Next(frames.get(), &raw mut place, &raw mut key, &raw mut frame) != 0 {
             let ident = PyLong_AsUnsignedLongMask(key);
             let skip = if ident == thread::ident() { skip } else { 0 };
+            let mut codes = codes_of(frame, 0);
+            let below = codes.len().saturating_sub(skip);
+            let asking = codes.drain(below..).next();
+            if let (Some(tracer), Some(code)) = (get(), asking) {
+                tracer.asking = Some(Asking { ident, below, code });
+            }
             let python_thread = thread::python_thread(ident);
             let number = |name| {
                 python_thread
@@ -622,7 +663,7 @@ unsafe fn seed_all(skip: usize) {
             };
             let native_id = number(c"_native_id").unwrap_or(0);
             let name = python_thread.and_then(|thread| text_attribute(thread, c"_name"));
-            seed(ident, native_id, name.as_deref(), codes_of(frame, skip));
+            seed(ident, native_id, name.as_deref(), codes);
         }
     }
 }
