@@ -12,6 +12,7 @@
 //! - `errors`: what goes wrong, and that nothing is lost by it
 //! - `readers`: the programs that people open profiles with
 //! - `trace`: every call, against cProfile and against what the program itself counted
+//! - `trace_attach`: the same of a program that runs already
 //! - `truth`: what the profile says against what was the case
 //! - `hard`: deep, wide, many, and oddly named
 //! - `namespaces`: targets in containers' namespaces
@@ -38,4 +39,5 @@ mod support;
 mod tasks;
 mod top;
 mod trace;
+mod trace_attach;
 mod truth;
