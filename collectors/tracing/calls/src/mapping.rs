@@ -87,15 +87,32 @@ impl Mapping {
         memory::populate(piece.as_ptr() as usize, size_of_val(piece))
     }
 
-    /// Writes the memory back where it is not the file itself.
+    /// Writes the memory back where it is not the file itself: what is in use of each part.
     #[cfg(all(test, miri))]
     pub(crate) fn write_to(&self, file: &File) -> io::Result<()> {
         use std::os::unix::fs::FileExt;
         use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
-        // SAFETY: as in `header`.
-        let bytes: &[AtomicU8] = unsafe { self.slice(0, self.bytes) };
-        let plain: Vec<u8> = bytes.iter().map(|byte| byte.load(Relaxed)).collect();
-        file.write_all_at(&plain, 0)
+        let header = self.header();
+        let used = |count: u32, size: usize| count as usize * size;
+        let pieces = [
+            (0, crate::format::HEADER_BYTES),
+            (
+                Parts::THREADS,
+                used(header.threads_used.load(Relaxed), size_of::<ThreadRecord>()),
+            ),
+            (
+                Parts::NODES,
+                used(header.nodes_used.load(Relaxed), size_of::<NodeRecord>()),
+            ),
+            (self.parts.heap(), used(header.heap_used.load(Relaxed), 8)),
+        ];
+        for (from, bytes) in pieces {
+            // SAFETY: as in `header`; what is used of a part is within it.
+            let bytes: &[AtomicU8] = unsafe { self.slice(from, bytes) };
+            let plain: Vec<u8> = bytes.iter().map(|byte| byte.load(Relaxed)).collect();
+            file.write_all_at(&plain, from)?;
+        }
+        Ok(())
     }
 }
 

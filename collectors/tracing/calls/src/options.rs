@@ -93,7 +93,7 @@ impl Options {
         let nodes = self.node_limit.clamp(1024, 1 << 27);
         Parts {
             node_capacity: nodes,
-            heap_words: (nodes * 2).clamp(1 << 17, 1 << 23),
+            heap_words: (nodes * 2).clamp(if cfg!(miri) { 1 << 11 } else { 1 << 17 }, 1 << 23),
         }
     }
 }
