@@ -47,6 +47,12 @@ pub enum Damage {
         /// The node.
         node: usize,
     },
+    /// A node is of a function that was never described.
+    #[error("node {node} has a function that is not there")]
+    NoFunction {
+        /// The node.
+        node: usize,
+    },
 }
 
 /// All that was recorded of a process, as news of this source of a profile. Its counters say how many calls there were,
@@ -54,14 +60,15 @@ pub enum Damage {
 ///
 /// # Errors
 ///
-/// Where nodes and threads contradict each other. Whether the other numbers refer to something is left to the
-/// builder, which checks them anyway.
+/// Where nodes, functions and threads contradict each other. Whether parents refer to something is left to the
+/// builder, which checks that anyway.
 pub fn batch(calls: &Calls, source: u32, command: &str, times: Times) -> Result<Batch, Damage> {
     let about = &calls.about;
     let own = match times {
         Times::Corrected => corrected(calls),
         Times::Raw => calls.nodes.iter().map(|node| node.own_ns).collect(),
     };
+    let (functions, numbers) = functions(calls);
     let mut observations = Vec::new();
     let mut counted = 0_u64;
     for (index, (node, own)) in calls.nodes.iter().zip(own).enumerate() {
@@ -81,10 +88,10 @@ pub fn batch(calls: &Calls, source: u32, command: &str, times: Times) -> Result<
             command: command.to_owned(),
             python: about.python.clone(),
         }],
-        functions: calls.functions.iter().map(function).collect(),
+        functions,
         threads: calls.threads.iter().map(thread).collect(),
         renamed: Vec::new(),
-        nodes: nodes(calls)?,
+        nodes: nodes(calls, &numbers)?,
         observations,
         counters: Counters {
             taken: counted.saturating_add(about.folded),
@@ -95,7 +102,28 @@ pub fn batch(calls: &Calls, source: u32, command: &str, times: Times) -> Result<
     })
 }
 
-fn nodes(calls: &Calls) -> Result<Vec<Node>, Damage> {
+/// The functions that have a place in the tree, and by the number of each function of the recording the one that it has among them: what lets the tracer out of a
+/// program is a function that was met and has no place.
+fn functions(calls: &Calls) -> (Vec<Function>, Vec<Option<FunctionId>>) {
+    let mut called = vec![false; calls.functions.len()];
+    for function in calls.nodes.iter().filter_map(|node| node.function) {
+        if let Some(called) = called.get_mut(function as usize) {
+            *called = true;
+        }
+    }
+    let mut functions = Vec::new();
+    let numbered = calls.functions.iter().zip(called);
+    let numbers = numbered.map(|(known, called)| {
+        called.then(|| {
+            functions.push(function(known));
+            FunctionId::from_index(functions.len() - 1)
+        })
+    });
+    let numbers = numbers.collect();
+    (functions, numbers)
+}
+
+fn nodes(calls: &Calls, numbers: &[Option<FunctionId>]) -> Result<Vec<Node>, Damage> {
     let threads: HashMap<usize, ThreadId> = calls
         .threads
         .iter()
@@ -115,7 +143,11 @@ fn nodes(calls: &Calls) -> Result<Vec<Node>, Damage> {
             (Some(parent), Some(function)) => Ok(Node {
                 parent: Some(NodeId(parent)),
                 frame: Frame::Call {
-                    function: FunctionId(function),
+                    function: numbers
+                        .get(function as usize)
+                        .copied()
+                        .flatten()
+                        .ok_or(Damage::NoFunction { node })?,
                     // Calls are counted by function, wherever in it they come from.
                     line: 0,
                 },
