@@ -102,7 +102,7 @@ struct TracingArgs {
     subprocesses: bool,
 
     /// With --pid: how long to trace, as in 5, 1.5s, 2min [default: until Ctrl-C]
-    #[arg(short, long, value_name = "TIME", value_parser = duration, requires = "pid")]
+    #[arg(short, long, value_name = "TIME", value_parser = duration)]
     duration: Option<Duration>,
 
     /// No summary on stderr; errors stay
@@ -149,8 +149,15 @@ impl TraceArgs {
     ///
     /// # Errors
     ///
-    /// As those of `run`.
+    /// As those of `run`, and where an option needs another one.
     pub(super) fn into_options(self, typed: &[OsString]) -> Result<TraceOptions, Failure> {
+        // clap's `requires` says nothing where something excludes what is required, as a script does --pid.
+        if self.pid.is_none() && self.tracing.duration.is_some() {
+            return Err(Failure::usage(
+                "--duration goes with --pid",
+                "a program that is started is traced until it ends",
+            ));
+        }
         Ok(TraceOptions {
             traced: match self.pid {
                 Some(pid) => TraceSpec::Running {
