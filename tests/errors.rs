@@ -96,8 +96,10 @@ fn nobodys_target(python: &Path, folder: &Path) -> Command {
         std::fs::copy(target_script(name), folder.join(name)).unwrap();
     }
     let mut command = Command::new("setpriv");
+    // Who has started it may be killed, and leave it to nobody; it would compute on for ten minutes.
     command
         .args(NOBODY)
+        .arg("--pdeathsig=KILL")
         .arg(python)
         .arg("-B")
         .arg(folder.join("alternating.py"));
