@@ -7,7 +7,6 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
-use nix::sys::signal::Signal;
 use serde_json::Value;
 
 use crate::support::interpreters::{self, Interpreter, on_each_version};
@@ -57,17 +56,14 @@ fn sample(file: &Path) {
 }
 
 fn trace(file: &Path) {
-    let mut session = pystrobe(["trace", "-o"])
+    pystrobe(["trace", "-o"])
         .arg(file)
         .arg("--python")
         .arg(&interpreters::newest().path)
         .arg(target_script("alternating.py"))
-        .start();
-    session.stdout.wait_until("the target", |bytes| {
-        bytes.starts_with(b"ready ").then_some(())
-    });
-    session.running.signal(Signal::SIGTERM);
-    session.finish().ok();
+        .arg("50")
+        .run()
+        .ok();
 }
 
 impl Opened {

@@ -1,7 +1,9 @@
-"""A call-heavy recursion alternates with a flat loop; both are timed by the program itself.
+"""A call-heavy recursion alternates with a flat loop; both are timed by the program itself: `alternating.py [ROUNDS]`.
 
-Answers `recursion` and `loop`, the seconds spent in each.
+Answers `recursion` and `loop`, the seconds spent in each, after ROUNDS rounds or when it is told to stop.
 """
+
+import sys
 
 from handshake import answer, clock, ready, stopped
 
@@ -24,10 +26,11 @@ def loop():
     return total
 
 
-def alternate():
+def alternate(rounds):
     spent = {"recursion": 0.0, "loop": 0.0}
     before = clock()
-    while not stopped():
+    while rounds and not stopped():
+        rounds -= 1
         recursion()
         between = clock()
         loop()
@@ -39,4 +42,4 @@ def alternate():
 
 
 ready()
-answer(**alternate())
+answer(**alternate(int(sys.argv[1]) if len(sys.argv) > 1 else -1))
