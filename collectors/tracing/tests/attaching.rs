@@ -85,7 +85,11 @@ fn what_runs_is_the_root_of_what_follows() {
                         .and_then(|parent| calls.nodes[parent as usize].function)
                         .unwrap();
                     assert_eq!(calls.functions[parent as usize].name, "main");
-                    assert!(!totals.contains_key("execute"), "{totals:?} in 3.{}", python.minor);
+                    assert!(
+                        !totals.contains_key("execute"),
+                        "{totals:?} in 3.{}",
+                        python.minor
+                    );
                 } else {
                     assert_eq!(thread.name, "beside");
                     assert_eq!(thread.native_id >> 32, 0);
