@@ -141,8 +141,12 @@ impl Traced {
                     continue;
                 }
             };
-            // Of its children nobody has kept it.
-            let command = if source == 0 { command } else { "" };
+            // Of the program itself it is known whole.
+            let command = if source == 0 {
+                command
+            } else {
+                &calls.about.command
+            };
             builder.apply(&batch(&calls, source, command, times)?)?;
             if cost.is_none() {
                 cost = Some(calls.about.cost);

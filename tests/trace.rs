@@ -552,6 +552,13 @@ fn each_process_is_traced_if_asked_for() {
                 .filter(|name| name.starts_with("each-"))
                 .collect();
             assert_eq!(names.len(), profile.seen_processes().len(), "{names:?}");
+            // A forked process has its parent's command line, a spawned one its own.
+            for process in profile.seen_processes() {
+                let process = &profile.processes()[process];
+                let expected = ["processes.py", "multiprocessing"];
+                let named = expected.iter().any(|word| process.command.contains(word));
+                assert!(named, "{process:?}");
+            }
             // The pool may be over before its second worker has called anything.
             assert!(names.len() >= 2, "{names:?}");
         }

@@ -218,6 +218,7 @@ pub(crate) mod tests {
             about: About {
                 pid: 7,
                 python: String::from("3.12.1"),
+                command: String::from("python3 -c pass"),
                 started_unix_ns: 1,
                 elapsed_ns: 2_000_000_000,
                 cost: Cost::default(),

@@ -9,8 +9,8 @@ use pystrobe_calls::ticks;
 use crate::names::Builtin;
 use crate::python::{
     _Py_NoneStruct, FastFunction, METH_FASTCALL, METH_KEYWORDS, Owned, Py_IncRef,
-    PyCFunction_NewEx, PyLong_AsLong, PyMethodDef, PyObject, PyObject_CallMethod, PySys_GetObject,
-    symbol,
+    PyCFunction_NewEx, PyLong_AsLong, PyMethodDef, PyObject, PyObject_CallFunction,
+    PyObject_CallMethod, PySys_GetObject, PyWeakref_NewRef, symbol,
 };
 use crate::thread;
 use crate::tracer::{self, Event};
@@ -211,28 +211,47 @@ impl Tool {
             .ok_or_else(|| "sys.monitoring gives no events".to_owned())
     }
 
-    /// Asks for all events of a code object, where they do not come from everywhere.
+    /// Asks for all events of a code object, where they do not come from everywhere. What is returned is to be [given back](Tool::give_back_code) at the end.
     ///
     /// # Safety
     ///
     /// A code object that lives, with the GIL, in the main interpreter.
-    pub(crate) unsafe fn watch(&self, code: *mut PyObject) {
-        if self.local != 0 {
-            // SAFETY: the caller's promise; the format is of a number, an object and a number. If it fails the function has calls and no time of its own.
-            unsafe {
-                let Some(monitoring) = monitoring() else {
-                    return;
-                };
-                let method = c"set_local_events".as_ptr();
-                drop(Owned::or_clear(PyObject_CallMethod(
-                    monitoring,
-                    method,
-                    c"iOi".as_ptr(),
-                    self.id,
-                    code,
-                    self.local,
-                )));
+    pub(crate) unsafe fn watch(&self, code: *mut PyObject) -> Option<Watched> {
+        if self.local == 0 {
+            return None;
+        }
+        // SAFETY: the caller's promise. If it fails the function has calls and no time of its own.
+        unsafe {
+            self.set_local_events(code, self.local)?;
+            Owned::or_clear(PyWeakref_NewRef(code, ptr::null_mut())).map(Watched)
+        }
+    }
+
+    /// Asks for no events of a code object any more, if it still is.
+    ///
+    /// # Safety
+    ///
+    /// With the GIL, in the main interpreter.
+    pub(crate) unsafe fn give_back_code(&self, watched: &Watched) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            if let Some(code) = watched.code() {
+                drop(self.set_local_events(code.get(), 0));
             }
+        }
+    }
+
+    unsafe fn set_local_events(&self, code: *mut PyObject, events: c_int) -> Option<Owned> {
+        // SAFETY: with the GIL; the format is of a number, an object and a number.
+        unsafe {
+            Owned::or_clear(PyObject_CallMethod(
+                monitoring()?,
+                c"set_local_events".as_ptr(),
+                c"iOi".as_ptr(),
+                self.id,
+                code,
+                events,
+            ))
         }
     }
 
@@ -274,6 +293,22 @@ impl Tool {
                 self.id,
             )));
         }
+    }
+}
+
+/// A code object that has events of its own; held weakly, so that it ends when the program has no use for it.
+pub(crate) struct Watched(Owned);
+
+impl Watched {
+    /// `None` if it has ended.
+    ///
+    /// # Safety
+    ///
+    /// With the GIL.
+    pub(crate) unsafe fn code(&self) -> Option<Owned> {
+        // SAFETY: the caller's promise; a weak reference is called without arguments (the function that does the same from C is not in every version).
+        unsafe { Owned::or_clear(PyObject_CallFunction(self.0.get(), ptr::null())) }
+            .filter(|code| !code.is_none())
     }
 }
 

@@ -38,9 +38,18 @@ pub(crate) unsafe fn of_code(code: *mut PyObject) -> Function {
 ///
 /// With the GIL.
 pub(crate) unsafe fn running_module() -> String {
-    // SAFETY: the caller's promise; the globals and the name are borrowed for as long as they are looked at, during which no Python runs.
+    // SAFETY: the caller's promise; the globals are borrowed for as long as they are looked at, during which no Python runs.
+    unsafe { module_of(PyEval_GetGlobals()) }
+}
+
+/// `__name__` of globals; empty where there is none.
+///
+/// # Safety
+///
+/// A dict or null, with the GIL.
+pub(crate) unsafe fn module_of(globals: *mut PyObject) -> String {
+    // SAFETY: the caller's promise; the name is borrowed for as long as it is looked at, during which no Python runs.
     unsafe {
-        let globals = PyEval_GetGlobals();
         if globals.is_null() {
             return String::new();
         }

@@ -120,6 +120,8 @@ unsafe extern "C" {
         format: *const c_char,
         ...
     ) -> *mut PyObject;
+    pub(crate) fn PyWeakref_NewRef(object: *mut PyObject, callback: *mut PyObject)
+    -> *mut PyObject;
     pub(crate) fn PyType_IsSubtype(kind: *mut PyObject, of: *mut PyObject) -> c_int;
 
     pub(crate) fn PyUnicode_AsUTF8AndSize(text: *mut PyObject, size: *mut isize) -> *const c_char;

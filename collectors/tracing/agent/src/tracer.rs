@@ -1,32 +1,32 @@
-//! The recording that is being made in this process: when it begins, what belongs to it, what becomes of it in a fork, and when it ends.
+//! The recording that is being made in this process: when it begins, which threads belong to it, and when it ends.
 //!
 //! All of it is used with the GIL only, so there is one user at a time, and no borrow is kept while Python may run.
 
+mod forking;
+mod functions;
+mod running;
+
 use std::collections::HashMap;
-use std::ffi::{CStr, c_int, c_void};
+use std::ffi::CStr;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::ptr;
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, PoisonError};
 
-use pystrobe_calls::{Function, FunctionId, Kind, Options, Place, Recording, ThreadTree, ticks};
+use pystrobe_calls::{Function, FunctionId, Kind, Options, Recording, ThreadTree, ticks};
 
+use self::forking::{after_fork, register_fork};
+use self::functions::KnownBuiltin;
+use self::running::{Asking, is_asking, seed_all};
 use crate::cost::{self, CALLED, Loops};
-use crate::names::{self, Builtin};
-use crate::python::{
-    ExceptionAside, Owned, Py_AddPendingCall, Py_GetVersion, PyDict_Next, PyEval_GetFrame,
-    PyLong_AsUnsignedLongMask, PyMethodDef, PyObject, PyObject_CallMethod, imported,
-    pthread_atfork, text_attribute,
-};
-use crate::thread::{self, FORKS, GENERATION, Thread, Threads};
+use crate::names;
+use crate::python::{ExceptionAside, Py_GetVersion, PyEval_GetFrame, PyObject, text_attribute};
+use crate::thread::{self, Thread, Threads};
 use crate::{code_extra, monitoring, profile};
 
-/// What is remembered of a code object that is not asked for.
-pub(crate) const IGNORED: u32 = u32::MAX;
-/// What is remembered of a code object for whose name there was no room.
-const NO_ROOM: u32 = u32::MAX - 1;
-/// So many functions of one description are told apart.
-const MOST_ALIKE: usize = 64;
+pub(crate) use self::functions::{IGNORED, enter, enter_builtin, function_of};
+pub(crate) use self::running::discard_running;
 
 static TRACER: AtomicPtr<Tracer> = AtomicPtr::new(ptr::null_mut());
 /// The last generation that was given to a recording.
@@ -79,27 +79,12 @@ struct Tracer {
     /// By what they are described as; with the addresses of those that are described so.
     functions: HashMap<Function, Vec<(usize, FunctionId)>>,
     builtins: HashMap<usize, KnownBuiltin>,
+    /// Code objects that have events of their own.
+    watched: Vec<monitoring::Watched>,
     /// Trees of threads that were running when it began, by ident, until their first event.
     waiting: HashMap<u64, ThreadTree>,
     threads: Threads,
     events: Events,
-}
-
-/// The outermost frame of who asked for a recording in the midst of a program. What it calls before it returns is not the program's.
-struct Asking {
-    /// Of its thread.
-    ident: u64,
-    /// How many frames are below it.
-    below: usize,
-    code: Owned,
-}
-
-/// A C function that was called before. What else its definition held then: it may be freed, and another put there.
-#[derive(Clone, Copy)]
-struct KnownBuiltin {
-    id: FunctionId,
-    name: usize,
-    method: usize,
 }
 
 /// Where events come from.
@@ -180,6 +165,7 @@ unsafe fn start(
         asking: None,
         functions: HashMap::new(),
         builtins: HashMap::new(),
+        watched: Vec::new(),
         waiting: HashMap::new(),
         threads: Threads::default(),
         events,
@@ -202,7 +188,7 @@ unsafe fn start(
         }
     };
     let tracer = get().ok_or("the recording is gone")?;
-    recording.begin(&version().0, std::process::id());
+    begin_file(&recording);
     recording.set_cost(cost[0], cost[1]);
     tracer.options = recording.options();
     tracer.forget(Arc::new(recording));
@@ -213,6 +199,16 @@ unsafe fn start(
         get().ok_or("the recording is gone")?.begin();
     }
     Ok(())
+}
+
+/// Writes into a recording whose it is.
+fn begin_file(recording: &Recording) {
+    let command = fs::read("/proc/self/cmdline").unwrap_or_default();
+    let words: Vec<_> = command
+        .split(|byte| *byte == 0)
+        .map(String::from_utf8_lossy)
+        .collect();
+    recording.begin(&version().0, std::process::id(), words.join(" ").trim_end());
 }
 
 /// Switches the events on, and finds out what they cost with a recording that is thrown away.
@@ -285,30 +281,6 @@ unsafe fn switch_on() -> Result<(), String> {
     }
 }
 
-/// What the topmost frames of this thread have called is not part of the recording, nor are they: they are about to end it, as many as those that began it.
-///
-/// # Safety
-///
-/// With the GIL, from a function that Python called.
-pub(crate) unsafe fn discard_running() {
-    let Some(skip) = get().map(|tracer| tracer.skip).filter(|&skip| skip > 0) else {
-        return;
-    };
-    // SAFETY: the caller's promise.
-    let codes = unsafe {
-        let _aside = ExceptionAside::new();
-        codes_of(PyEval_GetFrame(), 0)
-    };
-    if let Some(outermost) = codes
-        .len()
-        .checked_sub(skip)
-        .and_then(|first| codes.get(first))
-        && let Some(thread) = thread::current()
-    {
-        thread.tree.discard(outermost.get() as usize);
-    }
-}
-
 /// Takes all out of the process again, and ends the recording.
 ///
 /// # Safety
@@ -325,7 +297,12 @@ pub(crate) unsafe fn detach() {
     // SAFETY: the caller's promise.
     unsafe {
         match &tracer.events {
-            Events::Monitoring(tool) => tool.give_back(),
+            Events::Monitoring(tool) => {
+                for watched in &tracer.watched {
+                    tool.give_back_code(watched);
+                }
+                tool.give_back();
+            }
             Events::Profile => profile::switch_off(),
         }
     }
@@ -424,44 +401,6 @@ impl Tracer {
         // SAFETY: just made, for this thread; see `thread::current`.
         Some(unsafe { &mut *thread })
     }
-
-    /// The function that a code object or a C function's definition at this address is. Those that are described alike are told apart, as cProfile does
-    /// (`__init__` of two dataclasses, `__init_subclass__` of two classes in C): one that calls the other does not call itself.
-    /// Only so many, because a program may compile the same function for ever.
-    fn intern(&mut self, address: usize, function: Function) -> Option<FunctionId> {
-        let alike = self.functions.get(&function).map_or(&[][..], Vec::as_slice);
-        let known = alike.iter().find(|(known, _)| *known == address);
-        if let Some(&(_, id)) = known.or(alike.get(MOST_ALIKE - 1)) {
-            return Some(id);
-        }
-        let id = self.recording.add_function(&function)?;
-        self.functions
-            .entry(function)
-            .or_default()
-            .push((address, id));
-        Some(id)
-    }
-
-    /// Whether a function was asked for.
-    fn asked_for(&self, function: &Function, module: &str) -> bool {
-        let (name, qualified) = if function.qualified_name.is_empty() {
-            (&function.name, false)
-        } else {
-            (&function.qualified_name, true)
-        };
-        let place = Place {
-            file: &function.file,
-            module,
-            function: name,
-            qualified,
-        };
-        self.options.only.is_empty()
-            || self
-                .options
-                .only
-                .iter()
-                .any(|pattern| pattern.matches(&place))
-    }
 }
 
 /// An event came in a thread that has no tree: is there a recording that it belongs to?
@@ -501,281 +440,4 @@ pub(crate) unsafe fn meet_thread(event: Event) -> Option<&'static mut Thread> {
             tracer.adopt_thread()
         }
     }
-}
-
-/// Whether this thread still executes what asked for the recording.
-unsafe fn is_asking() -> bool {
-    let Some(asking) = get().and_then(|tracer| tracer.asking.as_ref()) else {
-        return false;
-    };
-    let (ident, below, code) = (asking.ident, asking.below, asking.code.get());
-    if ident != thread::ident() {
-        return false;
-    }
-    // SAFETY: the caller's promise.
-    let codes = unsafe {
-        let _aside = ExceptionAside::new();
-        codes_of(PyEval_GetFrame(), 0)
-    };
-    let asks = codes.get(below).is_some_and(|other| other.get() == code);
-    if !asks && let Some(tracer) = get() {
-        tracer.asking = None;
-    }
-    asks
-}
-
-/// The number of a code object's function, or [`IGNORED`] if it is not asked for.
-///
-/// # Safety
-///
-/// A code object whose frame runs, with the GIL, while a recording is made.
-#[inline(always)]
-pub(crate) unsafe fn function_of(code: *mut PyObject) -> u32 {
-    // SAFETY: the caller's promise.
-    unsafe {
-        let known = code_extra::get(code);
-        if (known >> 32) as u32 == GENERATION.load(Relaxed) {
-            known as u32
-        } else {
-            meet_code(code)
-        }
-    }
-}
-
-/// A code object is seen for the first time.
-#[cold]
-#[inline(never)]
-unsafe fn meet_code(code: *mut PyObject) -> u32 {
-    // SAFETY: the caller's promise.
-    unsafe {
-        let _aside = ExceptionAside::new();
-        let function = names::of_code(code);
-        let module = names::running_module();
-        let Some(tracer) = get() else { return IGNORED };
-        let asked = tracer.asked_for(&function, &module);
-        let number = if asked {
-            tracer
-                .intern(code as usize, function)
-                .map_or(NO_ROOM, FunctionId::number)
-        } else {
-            IGNORED
-        };
-        code_extra::set(code, u64::from(tracer.generation) << 32 | u64::from(number));
-        if asked && let Events::Monitoring(tool) = &tracer.events {
-            tool.clone().watch(code);
-        }
-        number
-    }
-}
-
-/// A Python function is called. Returns whether it is asked for.
-///
-/// # Safety
-///
-/// A code object whose frame runs, with the GIL, while a recording is made.
-#[inline(always)]
-pub(crate) unsafe fn enter(thread: &mut Thread, code: *mut PyObject, now: u64) -> bool {
-    // SAFETY: the caller's promise.
-    let number = unsafe { function_of(code) };
-    if number < NO_ROOM {
-        thread
-            .tree
-            .enter(FunctionId::from_number(number), code as usize, now);
-    } else if number == NO_ROOM {
-        thread.tree.fold();
-    } else {
-        return false;
-    }
-    // SAFETY: the caller's promise.
-    unsafe { thread.name_if_unknown() };
-    true
-}
-
-/// A C function is called.
-///
-/// # Safety
-///
-/// Its callable lives, with the GIL, while a recording is made.
-#[inline(always)]
-pub(crate) unsafe fn enter_builtin(thread: &mut Thread, builtin: Builtin, now: u64) {
-    // SAFETY: the caller's promise.
-    thread
-        .tree
-        .enter_known(builtin.key(), now, || unsafe { meet_builtin(builtin) });
-}
-
-#[cold]
-#[inline(never)]
-unsafe fn meet_builtin(builtin: Builtin) -> Option<FunctionId> {
-    // SAFETY: a callable's definition lives as long as it does.
-    let definition: &PyMethodDef = unsafe { &*builtin.definition };
-    let (name, method) = (definition.name as usize, definition.method as usize);
-    if let Some(known) = get()?.builtins.get(&builtin.key())
-        && (known.name, known.method) == (name, method)
-    {
-        return Some(known.id);
-    }
-    // SAFETY: the caller's promise. It may run Python, so nothing is borrowed.
-    let function = unsafe {
-        let _aside = ExceptionAside::new();
-        BUSY.fetch_add(1, Relaxed);
-        let function = builtin.describe();
-        BUSY.fetch_sub(1, Relaxed);
-        function
-    };
-    let tracer = get()?;
-    let id = tracer.intern(builtin.key(), function)?;
-    tracer
-        .builtins
-        .insert(builtin.key(), KnownBuiltin { id, name, method });
-    Some(id)
-}
-
-/// Gives each thread that runs a tree with its frames as roots.
-unsafe fn seed_all(skip: usize) {
-    // SAFETY: the caller's promise: with the GIL, so that no thread's frames change. The dict is ours.
-    unsafe {
-        let _aside = ExceptionAside::new();
-        let Some(frames) = imported(c"sys").and_then(|sys| {
-            Owned::or_clear(PyObject_CallMethod(
-                sys,
-                c"_current_frames".as_ptr(),
-                ptr::null(),
-            ))
-        }) else {
-            return;
-        };
-        let (mut place, mut key, mut frame) = (0, ptr::null_mut(), ptr::null_mut());
-        while PyDict_Next(frames.get(), &raw mut place, &raw mut key, &raw mut frame) != 0 {
-            let ident = PyLong_AsUnsignedLongMask(key);
-            let skip = if ident == thread::ident() { skip } else { 0 };
-            let mut codes = codes_of(frame, 0);
-            let below = codes.len().saturating_sub(skip);
-            let asking = codes.drain(below..).next();
-            if let (Some(tracer), Some(code)) = (get(), asking) {
-                tracer.asking = Some(Asking { ident, below, code });
-            }
-            let python_thread = thread::python_thread(ident);
-            let number = |name| {
-                python_thread
-                    .and_then(|thread| Owned::attribute(thread, name))
-                    .map(|number| PyLong_AsUnsignedLongMask(number.get()))
-            };
-            let native_id = number(c"_native_id").unwrap_or(0);
-            let name = python_thread.and_then(|thread| text_attribute(thread, c"_name"));
-            seed(ident, native_id, name.as_deref(), codes);
-        }
-    }
-}
-
-/// The code objects of a frame and those below it, the outermost first.
-unsafe fn codes_of(frame: *mut PyObject, skip: usize) -> Vec<Owned> {
-    let mut codes = Vec::new();
-    // SAFETY: the caller's promise: a frame that lives, with the GIL.
-    unsafe {
-        let mut next = Owned::or_none(frame);
-        let mut seen = 0;
-        while let Some(frame) = next {
-            if seen >= skip
-                && let Some(code) = Owned::attribute(frame.get(), c"f_code")
-            {
-                codes.push(code);
-            }
-            seen += 1;
-            next = Owned::attribute(frame.get(), c"f_back").filter(|frame| !frame.is_none());
-        }
-    }
-    codes.reverse();
-    codes
-}
-
-unsafe fn seed(ident: u64, native_id: u64, name: Option<&str>, codes: Vec<Owned>) {
-    let Some(tracer) = get() else { return };
-    let Some(mut tree) = ThreadTree::new(&tracer.recording, native_id, ident, 0, ticks()) else {
-        return;
-    };
-    if let Some(name) = name {
-        tree.set_name(name);
-    }
-    for code in &codes {
-        // SAFETY: the caller's promise.
-        let function = unsafe { names::of_code(code.get()) };
-        // Whose module it is cannot be asked of a code object alone; its frame could tell, and does not have to: where only some functions are asked for, those that
-        // run already are named by their file and name.
-        if !tracer.asked_for(&function, "") {
-            continue;
-        }
-        if let Some(id) = tracer.intern(code.get() as usize, function) {
-            tree.resume(id, code.get() as usize);
-        }
-    }
-    tracer.waiting.insert(ident, tree);
-}
-
-/// Once in a process: what happens when it forks.
-fn register_fork() {
-    static DONE: AtomicBool = AtomicBool::new(false);
-    if !DONE.swap(true, Relaxed) {
-        // SAFETY: the function stays: extension modules are never unloaded.
-        unsafe { pthread_atfork(None, None, Some(in_child)) };
-    }
-}
-
-/// In the child, right after the fork: from now on no thread has a tree.
-extern "C" fn in_child() {
-    FORKS.fetch_add(1, Relaxed);
-    thread::set_generation(0);
-    FORKED.store(true, Relaxed);
-}
-
-/// The first event in a child: it records into a file of its own, or not at all.
-unsafe fn after_fork(event: Event) {
-    let Some(tracer) = get() else { return };
-    // What belongs to the parent is neither used nor dropped: its list may be locked by a thread that is not here, and its trees are the parent's to write.
-    std::mem::forget(std::mem::take(&mut tracer.threads));
-    std::mem::forget(std::mem::take(&mut tracer.waiting));
-    let own = if tracer.options.subprocesses && tracer.phase != Phase::Over {
-        let path = tracer
-            .directory
-            .join(format!("{}.calls", std::process::id()));
-        tracer.recording.open_for_child(&path).ok()
-    } else {
-        None
-    };
-    let Some(own) = own else {
-        tracer.phase = Phase::Over;
-        // Not from within a callback: what it takes out is being called.
-        // SAFETY: the function has no preconditions but the GIL, which pending calls have.
-        unsafe { Py_AddPendingCall(take_out, ptr::null_mut()) };
-        return;
-    };
-    own.begin(&version().0, std::process::id());
-    let was_recording = tracer.phase == Phase::Recording;
-    tracer.recording = Arc::new(own);
-    tracer.functions.clear();
-    tracer.builtins.clear();
-    tracer.generation = new_generation();
-    tracer.phase = Phase::Waiting;
-    if !was_recording {
-        return;
-    }
-    tracer.launched = false;
-    // SAFETY: with the GIL, from a callback. The function that begins is on the stack already, and will be entered.
-    unsafe {
-        let _aside = ExceptionAside::new();
-        let codes = codes_of(
-            PyEval_GetFrame(),
-            usize::from(matches!(event, Event::Start(_))),
-        );
-        seed(thread::ident(), thread::native_id(), None, codes);
-    }
-    if let Some(tracer) = get() {
-        tracer.begin();
-    }
-}
-
-unsafe extern "C" fn take_out(_: *mut c_void) -> c_int {
-    // SAFETY: a pending call has the GIL, and runs in the main interpreter.
-    unsafe { detach() };
-    0
 }

@@ -20,6 +20,8 @@ pub struct About {
     pub pid: u32,
     /// Version of its Python, as `3.12.1`.
     pub python: String,
+    /// Its command line, words joined by spaces; the beginning of a long one.
+    pub command: String,
     /// When the recording began, in nanoseconds since 1970.
     pub started_unix_ns: u64,
     /// How long it took until it ended, or up to the moment for which it was read.

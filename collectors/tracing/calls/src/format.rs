@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, AtomicUsize};
 /// The first eight bytes, in the order of the machine: a file of a machine of the other byte order is not one of ours.
 pub(crate) const MAGIC: u64 = u64::from_le_bytes(*b"pystrobC");
 /// Changes with every change of the layout.
-pub(crate) const VERSION: u32 = 1;
+pub(crate) const VERSION: u32 = 2;
 /// Where the table of threads begins.
 pub(crate) const HEADER_BYTES: usize = 16 * 1024;
 /// How many threads are recorded one by one; the calls of those that come after are only counted.
@@ -23,6 +23,8 @@ pub(crate) const PATTERN_BYTES: usize = if cfg!(miri) { 64 } else { 12 * 1024 };
 pub(crate) const REFUSAL_BYTES: usize = 256;
 /// Bytes for the version of the interpreter.
 pub(crate) const PYTHON_BYTES: usize = 32;
+/// Bytes kept of the command line.
+pub(crate) const COMMAND_BYTES: usize = 2048;
 /// Words of a function's record before its strings.
 pub(crate) const FUNCTION_WORDS: usize = 3;
 /// `Node::function` of the root of a thread.
@@ -85,6 +87,7 @@ pub(crate) struct Header {
     pub(crate) heap_used: AtomicU32,
     pub(crate) unused: AtomicU32,
     pub(crate) python: [AtomicU8; PYTHON_BYTES],
+    pub(crate) command: [AtomicU8; COMMAND_BYTES],
     pub(crate) refusal: [AtomicU8; REFUSAL_BYTES],
     pub(crate) patterns: [AtomicU8; PATTERN_BYTES],
 }

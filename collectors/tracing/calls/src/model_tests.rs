@@ -18,7 +18,7 @@ fn begun(options: &Options) -> (File, Arc<Recording>) {
     let file = tempfile::tempfile().unwrap();
     options.write_to(&file).unwrap();
     let recording = Arc::new(Recording::of(&file).unwrap());
-    recording.begin("3.12.1", 7);
+    recording.begin("3.12.1", 7, "python -c pass");
     (file, recording)
 }
 
@@ -395,7 +395,7 @@ fn options_travel() {
     options.write_to(&file).unwrap();
     let recording = Recording::of(&file).unwrap();
     assert_eq!(recording.options(), options);
-    recording.begin("3.8.18", 1);
+    recording.begin("3.8.18", 1, "");
     #[cfg(miri)]
     recording.map.write_to(&file).unwrap();
     assert!(matches!(Recording::of(&file), Err(crate::OpenError::Used)));

@@ -11,9 +11,9 @@ use crate::calls::{About, Calls, Cost, Function, Kind, Node, Thread};
 use crate::clock::{monotonic_ns, tick_ns, ticks};
 use crate::error::FormatError;
 use crate::format::{
-    self, FUNCTION_WORDS, HEADER_BYTES, Header, MAX_THREADS, NodeRecord, PATTERN_BYTES,
-    PYTHON_BYTES, Parts, REFUSAL_BYTES, ROOT, THREAD_NAME_BYTES, ThreadRecord, function_record,
-    state,
+    self, COMMAND_BYTES, FUNCTION_WORDS, HEADER_BYTES, Header, MAX_THREADS, NodeRecord,
+    PATTERN_BYTES, PYTHON_BYTES, Parts, REFUSAL_BYTES, ROOT, THREAD_NAME_BYTES, ThreadRecord,
+    function_record, state,
 };
 
 /// How much is read at once.
@@ -78,6 +78,7 @@ fn read_up_to(file: &File, unix_ns: Option<u64>) -> Result<Calls, FormatError> {
         about: About {
             pid: head.pid,
             python: head.python,
+            command: head.command,
             started_unix_ns: head.started_unix_ns,
             elapsed_ns: head.scale.ns(until.saturating_sub(head.started_ticks)),
             cost: head.cost,
@@ -129,6 +130,7 @@ struct Head {
     parts: Parts,
     pid: u32,
     python: String,
+    command: String,
     started_unix_ns: u64,
     started_ticks: u64,
     ended_ticks: u64,
@@ -198,10 +200,12 @@ impl Head {
         );
         let cost = |offset| scale.ns(large(offset));
         let python = offset_of!(Header, python);
+        let command = offset_of!(Header, command);
         Ok(Head {
             parts,
             pid: small(offset_of!(Header, pid)),
             python: text(&bytes[python..python + PYTHON_BYTES]),
+            command: text(&bytes[command..command + COMMAND_BYTES]),
             started_unix_ns: large(offset_of!(Header, started_unix_ns)),
             started_ticks,
             ended_ticks: large(offset_of!(Header, ended_ticks)),

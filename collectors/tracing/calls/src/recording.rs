@@ -13,8 +13,8 @@ use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 use crate::calls::{Function, Kind};
 use crate::clock::{monotonic_ns, tick_ns, ticks, unix_ns};
 use crate::format::{
-    self, FUNCTION_WORDS, Header, NodeRecord, PATTERN_BYTES, PYTHON_BYTES, Parts, REFUSAL_BYTES,
-    THREAD_NAME_BYTES, ThreadRecord, function_record, state,
+    self, COMMAND_BYTES, FUNCTION_WORDS, Header, NodeRecord, PATTERN_BYTES, PYTHON_BYTES, Parts,
+    REFUSAL_BYTES, THREAD_NAME_BYTES, ThreadRecord, function_record, state,
 };
 use crate::mapping::Mapping;
 use crate::options::{Options, OptionsError};
@@ -225,10 +225,12 @@ impl Recording {
         header.state.store(state::REFUSED, Release);
     }
 
-    /// The recording begins: what `python` (as `3.12.1`) of process `pid` does from now on.
-    pub fn begin(&self, python: &str, pid: u32) {
+    /// The recording begins: what `python` (as `3.12.1`) of process `pid`, which was started by `command`, does from now on. Of a command line
+    /// of more than 2047 bytes the beginning is kept.
+    pub fn begin(&self, python: &str, pid: u32, command: &str) {
         let header = self.map.header();
         put_text(&header.python[..PYTHON_BYTES - 1], python);
+        put_text(&header.command[..COMMAND_BYTES - 1], command);
         header.pid.store(pid, Relaxed);
         // A first measure of the clock, to a ten-thousandth; `calibrate` has better ones later.
         let (from_ns, from_ticks) = (monotonic_ns(), ticks());
