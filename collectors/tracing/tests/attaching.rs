@@ -7,15 +7,13 @@ use pystrobe_tracing::{agent_file, attach_source, detach_source};
 
 use crate::support::{Python, count, pythons, target, totals};
 
-/// Runs the target with the sources for each of `options`, and reads what it recorded.
-fn attached(python: &Python, options: &[Options]) -> (Vec<Calls>, String) {
+/// Runs a target with the sources for each of `options`, and reads what it recorded.
+fn attached(python: &Python, script: &str, options: &[Options]) -> (Vec<Calls>, String) {
     let folder = tempfile::tempdir().unwrap();
     let agent = folder.path().join("agent.so");
     agent_file(&agent).unwrap();
     let mut command = Command::new(&python.path);
-    command
-        .arg(target("attached.py"))
-        .arg(detach_source(&agent));
+    command.arg(target(script)).arg(detach_source(&agent));
     let mut files = Vec::new();
     for (n, options) in options.iter().enumerate() {
         let path = folder.path().join(format!("{n}.calls"));
@@ -48,6 +46,7 @@ fn what_runs_is_the_root_of_what_follows() {
     for python in pythons() {
         let (recordings, stdout) = attached(
             python,
+            "attached.py",
             &[
                 Options::default(),
                 Options {
@@ -124,7 +123,7 @@ fn again_and_again() {
                 }
             })
             .collect();
-        let (recordings, _) = attached(python, &options);
+        let (recordings, _) = attached(python, "attached.py", &options);
         for calls in &recordings {
             let main = calls
                 .threads
@@ -137,6 +136,40 @@ fn again_and_again() {
                 "in 3.{}",
                 python.minor
             );
+        }
+    }
+}
+
+/// A thread that the recording for the cost has met is met anew by the one that counts, and takes nobody else's tree for its old one.
+#[test]
+fn each_thread_has_its_own_tree() {
+    for python in pythons() {
+        let options = Options {
+            node_limit: 2000,
+            ..Options::default()
+        };
+        let (recordings, _) = attached(python, "turns.py", &vec![options; 10]);
+        for calls in &recordings {
+            assert_eq!(calls.threads.len(), 4, "{:?}", calls.threads);
+            for thread in &calls.threads {
+                let totals = totals(calls, thread.root);
+                let expected = if thread.name == "MainThread" {
+                    (2, 0)
+                } else {
+                    (0, 1)
+                };
+                assert_eq!(
+                    (count(&totals, "leaf"), count(&totals, "aside")),
+                    expected,
+                    "{totals:?} of {thread:?} in 3.{}",
+                    python.minor
+                );
+                assert!(
+                    !totals.contains_key("execute"),
+                    "{totals:?} in 3.{}",
+                    python.minor
+                );
+            }
         }
     }
 }

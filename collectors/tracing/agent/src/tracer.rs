@@ -357,15 +357,16 @@ impl Tracer {
 
     /// Turns to another recording. What threads have of the one so far is gone.
     fn forget(&mut self, recording: Arc<Recording>) {
-        for thread in self
-            .threads
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .drain(..)
-        {
-            // SAFETY: it was in the list, so it lives; with the generation nobody finds it any more.
-            drop(unsafe { Box::from_raw(thread.0) });
+        // With their list: whoever ends in it by coming to the next recording must not find there, at an address that is free again, the tree that another thread has got in that.
+        let threads = std::mem::take(&mut self.threads);
+        let mut threads = threads.lock().unwrap_or_else(PoisonError::into_inner);
+        for thread in threads.drain(..) {
+            if BUSY.load(Relaxed) == 0 {
+                // SAFETY: it was in the list, so it lives; with the generation nobody finds it any more, and nobody has it in hand.
+                drop(unsafe { Box::from_raw(thread.0) });
+            }
         }
+        drop(threads);
         self.recording = recording;
         self.functions.clear();
         self.builtins.clear();
