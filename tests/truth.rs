@@ -247,11 +247,17 @@ fn stacks_are_whole_where_two_threads_share_addresses() {
 fn no_function_is_misnamed(python: &'static Interpreter) {
     let _turn = machine::shared();
     for rate in ["1khz", "1MHz"] {
-        holds_once(|| no_function_is_misnamed_at(python, rate));
+        // How many are seen in three seconds depends on the machine.
+        let mut seen = 0;
+        holds_once(|| {
+            seen += functions_seen_and_not_misnamed(python, rate);
+            ensure!(seen > 500, "{seen} functions seen so far, at {rate}");
+            Ok(())
+        });
     }
 }
 
-fn no_function_is_misnamed_at(python: &'static Interpreter, rate: &str) -> Result<(), String> {
+fn functions_seen_and_not_misnamed(python: &Interpreter, rate: &str) -> u32 {
     let target = Target::launch(python, "redefined.py", &[]);
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("out.pstats");
@@ -281,11 +287,11 @@ fn no_function_is_misnamed_at(python: &'static Interpreter, rate: &str) -> Resul
         let callers: Vec<_> = row.callers.iter().map(|edge| edge.key.2.as_str()).collect();
         assert_eq!(callers, ["redefine"], "{name:?}");
     }
-    ensure!(
-        defined > 500 && seen > 500,
-        "{seen} functions seen of {defined}"
+    println!(
+        "{} {rate}: {seen} functions seen of {defined}",
+        python.full_version()
     );
-    Ok(())
+    seen
 }
 
 #[test]
