@@ -397,10 +397,14 @@ fn finds_daemons() {
 fn a_copy_that_is_late_is_no_process() {
     let _turn = machine::shared();
     on_versions(|python| {
-        let folder = tempfile::tempdir().unwrap();
-        let finished = run(python, folder.path(), &["-o", "all.pstats"], "late.py", &[]);
-        let line = finished.summary().line;
-        assert!(!line.ends_with(" processes"), "{line}");
+        // What stands still for long is taken for a process, and on a machine that does so itself that comes sooner.
+        holds_once(|| {
+            let folder = tempfile::tempdir().unwrap();
+            let finished = run(python, folder.path(), &["-o", "all.pstats"], "late.py", &[]);
+            let line = finished.summary().line;
+            ensure!(!line.ends_with(" processes"), "{line}");
+            Ok(())
+        });
     });
 }
 
