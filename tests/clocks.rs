@@ -6,6 +6,7 @@ use pystrobe_exporters::{Format, Style, write};
 use pystrobe_profile::{Clocks, Measured, Profile, Seen};
 
 use crate::recorder::{Sample, function, record, record_clocks, thread};
+use crate::support::attempts::{ensure, holds_once};
 use crate::support::interpreters;
 use crate::support::pystrobe::{Pystrobe, pystrobe};
 use crate::support::target::Target;
@@ -205,167 +206,178 @@ fn share(text: &str, holds: impl Fn(&folded::Stack) -> bool) -> f64 {
 /// One thread computes and collects garbage in turn, with the GIL; the other sleeps without it.
 #[test]
 fn the_gil_and_garbage_collection_are_told() {
+    let _turn = machine::alone();
     for python in interpreters::one_per_family() {
-        let _turn = machine::alone();
-        let target = Target::launch(python, "collecting.py", &[]);
-        let pid = target.pid().to_string();
-        let folder = tempfile::tempdir().unwrap();
-        let here = folder.path();
-        pystrobe(["attach", &pid, "-d", "2", "-q", "-o", "all.pstats"])
-            .dir(here)
-            .run()
-            .ok();
-        let without = pystrobe(["attach", &pid, "-d", "0.5", "-q", "-f", "folded"])
-            .args(["--no-gc", "--mode", "gil"])
-            .run()
-            .ok()
-            .text();
-        let truth = target.stop();
-        let [computed, collected] =
-            ["computed", "collected"].map(|key| truth[key].as_f64().unwrap());
-        let wall = convert(here, "all.pstats -q -f folded").run().ok().text();
-        let gil = convert(here, "all.pstats -q -f folded --mode gil")
-            .run()
-            .ok()
-            .text();
+        holds_once(|| {
+            let target = Target::launch(python, "collecting.py", &[]);
+            let pid = target.pid().to_string();
+            let folder = tempfile::tempdir().unwrap();
+            let here = folder.path();
+            pystrobe(["attach", &pid, "-d", "2", "-q", "-o", "all.pstats"])
+                .dir(here)
+                .run()
+                .ok();
+            let without = pystrobe(["attach", &pid, "-d", "0.5", "-q", "-f", "folded"])
+                .args(["--no-gc", "--mode", "gil"])
+                .run()
+                .ok()
+                .text();
+            let truth = target.stop();
+            assert!(
+                share(&without, |stack| stack.has("<GC>")) == 0.0,
+                "{without}"
+            );
+            let [computed, collected] =
+                ["computed", "collected"].map(|key| truth[key].as_f64().unwrap());
+            let wall = convert(here, "all.pstats -q -f folded").run().ok().text();
+            let gil = convert(here, "all.pstats -q -f folded --mode gil")
+                .run()
+                .ok()
+                .text();
 
-        assert!(share(&wall, |stack| stack.has("nap")) > 0.3, "{wall}");
-        assert!(share(&gil, |stack| stack.has("nap")) < 0.05, "{gil}");
-        let total = |text: &str| {
-            folded::parse(text)
-                .iter()
-                .map(|stack| stack.weight)
-                .sum::<u64>()
-        };
-        let held = total(&gil) as f64 / total(&wall) as f64;
-        assert!((0.4..0.6).contains(&held), "{held} of two threads' time");
+            ensure!(share(&wall, |stack| stack.has("nap")) > 0.3, "{wall}");
+            ensure!(share(&gil, |stack| stack.has("nap")) < 0.05, "{gil}");
+            let total = |text: &str| {
+                folded::parse(text)
+                    .iter()
+                    .map(|stack| stack.weight)
+                    .sum::<u64>()
+            };
+            let held = total(&gil) as f64 / total(&wall) as f64;
+            ensure!((0.4..0.6).contains(&held), "{held} of two threads' time");
 
-        let said = share(&gil, |stack| stack.has("collect"));
-        let known = collected / (computed + collected);
-        assert!(
-            (said - known).abs() < 0.05,
-            "{:?}: {said}, {known}",
-            python.version
-        );
-        let in_gc = share(&gil, |stack| stack.has("<GC>"));
-        // 3.8 has it for all interpreters together, elsewhere.
-        let expected = if python.version < (3, 9, 0) {
-            0.0
-        } else {
-            said
-        };
-        assert!(
-            (in_gc - expected).abs() < 0.05,
-            "{:?}: {in_gc}, {said}",
-            python.version
-        );
-        assert!(
-            share(&without, |stack| stack.has("<GC>")) == 0.0,
-            "{without}"
-        );
-        assert!(
-            share(&without, |stack| stack.has("collect")) > 0.1,
-            "{without}"
-        );
+            let said = share(&gil, |stack| stack.has("collect"));
+            let known = collected / (computed + collected);
+            ensure!(
+                (said - known).abs() < 0.05,
+                "{:?}: {said}, {known}",
+                python.version
+            );
+            let in_gc = share(&gil, |stack| stack.has("<GC>"));
+            // 3.8 has it for all interpreters together, elsewhere.
+            let expected = if python.version < (3, 9, 0) {
+                0.0
+            } else {
+                said
+            };
+            ensure!(
+                (in_gc - expected).abs() < 0.05,
+                "{:?}: {in_gc}, {said}",
+                python.version
+            );
+            ensure!(
+                share(&without, |stack| stack.has("collect")) > 0.1,
+                "{without}"
+            );
+            Ok(())
+        });
     }
 }
 
 /// Every function's share of the processor time, by what the threads say of themselves; and who waits, and who handles an exception.
 #[test]
 fn processor_time_and_exceptions_are_told() {
+    let _turn = machine::alone();
     for python in interpreters::one_per_family() {
-        let _turn = machine::alone();
-        let target = Target::launch(python, "clocks.py", &[]);
-        let pid = target.pid().to_string();
-        let folder = tempfile::tempdir().unwrap();
-        let here = folder.path();
-        pystrobe(["attach", &pid, "-d", "3", "-q", "-o", "all.pstats"])
-            .dir(here)
-            .run()
-            .ok();
-        let spent = target.stop();
-        let on = |words: &str| {
-            let words = format!("all.pstats -q -f folded --mode {words}");
-            folded::parse(&convert(here, &words).run().ok().text())
-        };
-        let [wall, cpu, active] = [on("wall"), on("cpu"), on("wall --no-idle")];
-        let [gil, gil_wait, exception] = [on("gil"), on("gil-wait"), on("exception")];
-        let time = |stacks: &[folded::Stack], function: &str| -> f64 {
-            let within = stacks.iter().filter(|stack| stack.has(function));
-            within.map(|stack| stack.weight as f64).sum()
-        };
-        let truth = |function: &str| spent[function].as_f64().unwrap();
+        holds_once(|| {
+            let target = Target::launch(python, "clocks.py", &[]);
+            let pid = target.pid().to_string();
+            let folder = tempfile::tempdir().unwrap();
+            let here = folder.path();
+            pystrobe(["attach", &pid, "-d", "3", "-q", "-o", "all.pstats"])
+                .dir(here)
+                .run()
+                .ok();
+            let spent = target.stop();
+            let on = |words: &str| {
+                let words = format!("all.pstats -q -f folded --mode {words}");
+                folded::parse(&convert(here, &words).run().ok().text())
+            };
+            let [wall, cpu, active] = [on("wall"), on("cpu"), on("wall --no-idle")];
+            let [gil, gil_wait, exception] = [on("gil"), on("gil-wait"), on("exception")];
+            let time = |stacks: &[folded::Stack], function: &str| -> f64 {
+                let within = stacks.iter().filter(|stack| stack.has(function));
+                within.map(|stack| stack.weight as f64).sum()
+            };
+            let truth = |function: &str| spent[function].as_f64().unwrap();
 
-        let computing = ["compute", "crunch", "mend", "plain"];
-        let known: f64 = computing.into_iter().map(truth).sum();
-        for function in computing {
-            let said = folded::share(&cpu, |stack| stack.has(function));
-            let known = truth(function) / known;
-            assert!(
-                (said - known).abs() < 0.05,
-                "{:?} {function}: {said}, {known}",
+            let computing = ["compute", "crunch", "mend", "plain"];
+            let known: f64 = computing.into_iter().map(truth).sum();
+            for function in computing {
+                let said = folded::share(&cpu, |stack| stack.has(function));
+                let known = truth(function) / known;
+                ensure!(
+                    (said - known).abs() < 0.05,
+                    "{:?} {function}: {said}, {known}",
+                    python.version
+                );
+            }
+            for function in ["nap", "pause"] {
+                let [wall, cpu, active] =
+                    [&wall, &cpu, &active].map(|stacks| time(stacks, function));
+                ensure!(
+                    cpu < 0.1 * wall && active < 0.5 * wall,
+                    "{:?} {function}: {wall}, {cpu}, {active}",
+                    python.version
+                );
+            }
+            // Whoever runs Python and has not the GIL wants it.
+            for function in ["compute", "mend", "plain"] {
+                let [wall, held, wanted] =
+                    [&wall, &gil, &gil_wait].map(|stacks| time(stacks, function));
+                ensure!(
+                    wanted > 0.1 * wall && (0.8..1.01).contains(&((held + wanted) / wall)),
+                    "{:?} {function}: {wall}, {held}, {wanted}",
+                    python.version
+                );
+            }
+            // It waits for the GIL at its end, and else it is on a CPU or wants one.
+            let [all, on_cpu, busy, wanted] =
+                [&wall, &cpu, &active, &gil_wait].map(|stacks| time(stacks, "crunch"));
+            ensure!(
+                (0.98 * on_cpu..all).contains(&busy)
+                    && (0.8..1.05).contains(&((busy + wanted) / all)),
+                "{:?}: {all}, {on_cpu}, {busy}, {wanted}",
                 python.version
             );
-        }
-        for function in ["nap", "pause"] {
-            let [wall, cpu, active] = [&wall, &cpu, &active].map(|stacks| time(stacks, function));
-            assert!(
-                cpu < 0.1 * wall && active < 0.5 * wall,
-                "{:?} {function}: {wall}, {cpu}, {active}",
-                python.version
-            );
-        }
-        // Whoever runs Python and has not the GIL wants it.
-        for function in ["compute", "mend", "plain"] {
-            let [wall, held, wanted] =
-                [&wall, &gil, &gil_wait].map(|stacks| time(stacks, function));
-            assert!(
-                wanted > 0.1 * wall && (0.8..1.01).contains(&((held + wanted) / wall)),
-                "{:?} {function}: {wall}, {held}, {wanted}",
-                python.version
-            );
-        }
-        // It waits for the GIL at its end, and else it is on a CPU or wants one.
-        let [all, on_cpu, busy, wanted] =
-            [&wall, &cpu, &active, &gil_wait].map(|stacks| time(stacks, "crunch"));
-        assert!(
-            (0.98 * on_cpu..all).contains(&busy) && (0.8..1.05).contains(&((busy + wanted) / all)),
-            "{:?}: {all}, {on_cpu}, {busy}, {wanted}",
-            python.version
-        );
 
-        assert!(
-            time(&exception, "mend") > 0.9 * time(&wall, "mend"),
-            "{:?}",
-            python.version
-        );
-        for function in ["plain", "crunch", "compute"] {
-            let share = time(&exception, function) / time(&wall, function);
-            assert!(share < 0.02, "{:?} {function}: {share}", python.version);
-        }
+            ensure!(
+                time(&exception, "mend") > 0.9 * time(&wall, "mend"),
+                "{:?}",
+                python.version
+            );
+            for function in ["plain", "crunch", "compute"] {
+                let share = time(&exception, function) / time(&wall, function);
+                ensure!(share < 0.02, "{:?} {function}: {share}", python.version);
+            }
+            Ok(())
+        });
     }
 }
 
 /// The kernel's accounts are found for processes that come and go too, whose threads may still bear the ids of those they were copied from.
 #[test]
 fn forked_children_have_clocks_of_their_own() {
+    let _turn = machine::alone();
     for python in interpreters::one_per_family() {
-        let _turn = machine::alone();
         let target = Target::launch(python, "forking.py", &[]);
         let pid = target.pid().to_string();
         for mode in ["cpu", "gil"] {
-            let text = pystrobe(["attach", &pid, "-d", "1.5", "-q", "-f", "folded"])
-                .args(["--subprocesses", "--mode", mode])
-                .run()
-                .ok()
-                .text();
-            // It spends 20 ms, while its parent spends 50.
-            let share = share(&text, |stack| stack.has("child_work"));
-            assert!(
-                (0.1..0.5).contains(&share),
-                "{:?} {mode}: {share}",
-                python.version
-            );
+            holds_once(|| {
+                let text = pystrobe(["attach", &pid, "-d", "1.5", "-q", "-f", "folded"])
+                    .args(["--subprocesses", "--mode", mode])
+                    .run()
+                    .ok()
+                    .text();
+                // It spends 20 ms, while its parent spends 50.
+                let share = share(&text, |stack| stack.has("child_work"));
+                ensure!(
+                    (0.1..0.5).contains(&share),
+                    "{:?} {mode}: {share}",
+                    python.version
+                );
+                Ok(())
+            });
         }
         target.stop();
     }
@@ -375,37 +387,40 @@ fn forked_children_have_clocks_of_their_own() {
 /// knew.
 #[test]
 fn a_forked_child_has_threads_of_its_own() {
+    let _turn = machine::alone();
     for version in interpreters::SUPPORTED {
         interpreters::on(version, |python| {
             for how in ["os", "libc"] {
-                let _turn = machine::alone();
-                let target = Target::launch(python, "forked.py", &[how]);
-                let child = target.news["child"].to_string();
-                let dumped = pystrobe(["dump", "--json", &child]).run().ok().text();
-                let dumped: serde_json::Value = serde_json::from_str(&dumped).unwrap();
-                assert_eq!(dumped["threads"][0]["tid"].to_string(), child, "{how}");
+                holds_once(|| {
+                    let target = Target::launch(python, "forked.py", &[how]);
+                    let child = target.news["child"].to_string();
+                    let dumped = pystrobe(["dump", "--json", &child]).run().ok().text();
+                    let dumped: serde_json::Value = serde_json::from_str(&dumped).unwrap();
+                    assert_eq!(dumped["threads"][0]["tid"].to_string(), child, "{how}");
 
-                let folder = tempfile::tempdir().unwrap();
-                let here = folder.path();
-                pystrobe(["attach", &child, "-d", "2", "-q", "-o", "all.pstats"])
-                    .args(["--thread", &child])
-                    .dir(here)
-                    .run()
-                    .ok();
-                target.stop();
-                let time = |mode: &str| -> u64 {
-                    let words = format!("all.pstats -q -f folded --mode {mode}");
-                    let stacks = folded::parse(&convert(here, &words).run().ok().text());
-                    let crunches = stacks.iter().filter(|stack| stack.has("crunch"));
-                    crunches.map(|stack| stack.weight).sum()
-                };
-                let (cpu, wall) = (time("cpu"), time("wall"));
-                // Whose account is not found is taken to run with the GIL only.
-                assert!(
-                    cpu * 20 > wall,
-                    "{how} on {}: {cpu} of {wall} us",
-                    python.full_version()
-                );
+                    let folder = tempfile::tempdir().unwrap();
+                    let here = folder.path();
+                    pystrobe(["attach", &child, "-d", "2", "-q", "-o", "all.pstats"])
+                        .args(["--thread", &child])
+                        .dir(here)
+                        .run()
+                        .ok();
+                    target.stop();
+                    let time = |mode: &str| -> u64 {
+                        let words = format!("all.pstats -q -f folded --mode {mode}");
+                        let stacks = folded::parse(&convert(here, &words).run().ok().text());
+                        let crunches = stacks.iter().filter(|stack| stack.has("crunch"));
+                        crunches.map(|stack| stack.weight).sum()
+                    };
+                    let (cpu, wall) = (time("cpu"), time("wall"));
+                    // Whose account is not found is taken to run with the GIL only.
+                    ensure!(
+                        cpu * 20 > wall,
+                        "{how} on {}: {cpu} of {wall} us",
+                        python.full_version()
+                    );
+                    Ok(())
+                });
             }
         });
     }

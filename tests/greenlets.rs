@@ -1,7 +1,8 @@
 //! Greenlets: several stacks that take turns on one thread, each with a data stack and a part of the C stack of its own.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use crate::support::attempts::{ensure, holds_once};
 use crate::support::folded::{self, Stack};
 use crate::support::interpreters::{self, Interpreter, on_each_version};
 use crate::support::pystrobe::pystrobe;
@@ -27,13 +28,13 @@ fn packages(python: &Interpreter) -> Option<PathBuf> {
     Some(PathBuf::from(all).join(format!("{major}.{minor}")))
 }
 
-fn launch(python: &Interpreter, script: &str, arguments: &[&str]) -> Option<Target> {
+fn launch(python: &Interpreter, packages: &Path, script: &str, arguments: &[&str]) -> Target {
     let mut command = python.command();
     command
-        .env("PYTHONPATH", packages(python)?)
+        .env("PYTHONPATH", packages)
         .arg(target_script(script))
         .args(arguments);
-    Some(Target::start(&mut command))
+    Target::start(&mut command)
 }
 
 /// What was seen of `greenlets.py`.
@@ -46,8 +47,13 @@ struct Turns {
     stacks: Vec<Stack>,
 }
 
-fn turns(python: &Interpreter, arguments: &[&str], options: &[&str]) -> Option<Turns> {
-    let target = launch(python, "greenlets.py", arguments)?;
+fn turns(
+    python: &Interpreter,
+    packages: &Path,
+    arguments: &[&str],
+    options: &[&str],
+) -> Result<Turns, String> {
+    let target = launch(python, packages, "greenlets.py", arguments);
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("stacks.folded");
     let finished = pystrobe(["attach", &target.pid().to_string(), "-o"])
@@ -77,8 +83,14 @@ fn turns(python: &Interpreter, arguments: &[&str], options: &[&str]) -> Option<T
         finished.summary().line
     );
     let summary = finished.summary();
-    assert!(summary.truncated * 100 <= summary.samples, "{summary:?}");
-    Some(turns)
+    // Nothing of this is excused by noise; whether it is allowed at all depends on the arguments.
+    assert!(
+        impossible == 0.0 || arguments.contains(&"tight"),
+        "{:?}",
+        turns.stacks
+    );
+    ensure!(summary.truncated * 100 <= summary.samples, "{summary:?}");
+    Ok(turns)
 }
 
 /// What had to be cut short says so in its first frame; the summary counts it, and it is bounded there.
@@ -110,23 +122,24 @@ fn is_possible(stack: &Stack, whose: &str, arguments: &[&str]) -> bool {
 
 fn shares_are_those_of_the_clock(python: &'static Interpreter) {
     let _turn = machine::alone();
-    let Some(turns) = turns(python, &[], &["-d", "2", "-r", "5khz"]) else {
+    share_is_that_of_the_clock(python, &[]);
+}
+
+fn share_is_that_of_the_clock(python: &Interpreter, arguments: &[&str]) {
+    let Some(packages) = packages(python) else {
         return;
     };
-    let (said, known) = (turns.said, turns.known);
-    assert!((said - known).abs() < ALLOWED, "said {said}, known {known}");
-    assert!(turns.impossible == 0.0, "{:?}", turns.stacks);
+    holds_once(|| {
+        let turns = turns(python, &packages, arguments, &["-d", "2", "-r", "5khz"])?;
+        let (said, known) = (turns.said, turns.known);
+        ensure!((said - known).abs() < ALLOWED, "said {said}, known {known}");
+        Ok(())
+    });
 }
 
 fn stacks_with_generators_are_whole(python: &'static Interpreter) {
     let _turn = machine::alone();
-    let options = ["-d", "2", "-r", "5khz"];
-    let Some(turns) = turns(python, &["generators"], &options) else {
-        return;
-    };
-    let (said, known) = (turns.said, turns.known);
-    assert!((said - known).abs() < ALLOWED, "said {said}, known {known}");
-    assert!(turns.impossible == 0.0, "{:?}", turns.stacks);
+    share_is_that_of_the_clock(python, &["generators"]);
 }
 
 /// A turn takes as long as a sample does, and a good part of it is the switch.
@@ -135,10 +148,14 @@ fn impossible_stacks_are_rare_where_turns_are_as_short_as_a_sample() {
     let _turn = machine::alone();
     for python in interpreters::one_per_family() {
         for arguments in [&["tight"][..], &["tight", "generators"]] {
-            let Some(tight) = turns(python, arguments, &["-d", "2", "-r", "10khz"]) else {
+            let Some(packages) = packages(python) else {
                 return;
             };
-            assert!(tight.impossible <= 0.001, "{:?}", tight.stacks);
+            holds_once(|| {
+                let tight = turns(python, &packages, arguments, &["-d", "2", "-r", "10khz"])?;
+                ensure!(tight.impossible <= 0.001, "{:?}", tight.stacks);
+                Ok(())
+            });
         }
     }
 }
@@ -146,9 +163,14 @@ fn impossible_stacks_are_rare_where_turns_are_as_short_as_a_sample() {
 /// Tasks of gevent, on the hub's own stack and off it, each with its work below its own functions only.
 fn gevent_tells_its_tasks_apart(python: &'static Interpreter) {
     let _turn = machine::alone();
-    let Some(target) = launch(python, "gevents.py", &[]) else {
+    let Some(packages) = packages(python) else {
         return;
     };
+    holds_once(|| gevent_tasks_have_their_shares(python, &packages));
+}
+
+fn gevent_tasks_have_their_shares(python: &Interpreter, packages: &Path) -> Result<(), String> {
+    let target = launch(python, packages, "gevents.py", &[]);
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("stacks.folded");
     let finished = pystrobe(["attach", &target.pid().to_string(), "-d", "2", "-o"])
@@ -159,7 +181,11 @@ fn gevent_tells_its_tasks_apart(python: &'static Interpreter) {
     let stacks = folded::parse(&std::fs::read_to_string(&file).unwrap());
     let summary = finished.summary();
     println!("{}: {}", python.full_version(), summary.line);
-    assert!(summary.truncated * 100 <= summary.samples, "{summary:?}");
+    let mixed = folded::share(&stacks, |stack| {
+        stack.has("slow_task") && stack.has("quick_task")
+    });
+    assert!(mixed == 0.0, "{stacks:?}");
+    ensure!(summary.truncated * 100 <= summary.samples, "{summary:?}");
     let spent = |task: &str| truth[task].as_f64().unwrap();
     let share = |task: &str| folded::share(&stacks, |stack| stack.has(task));
     let all = (
@@ -167,9 +193,6 @@ fn gevent_tells_its_tasks_apart(python: &'static Interpreter) {
         spent("slow_task") + spent("quick_task"),
     );
     let (said, known) = (share("slow_task") / all.0, spent("slow_task") / all.1);
-    assert!((said - known).abs() < ALLOWED, "said {said}, known {known}");
-    let mixed = folded::share(&stacks, |stack| {
-        stack.has("slow_task") && stack.has("quick_task")
-    });
-    assert!(mixed == 0.0, "{stacks:?}");
+    ensure!((said - known).abs() < ALLOWED, "said {said}, known {known}");
+    Ok(())
 }

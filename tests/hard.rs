@@ -7,6 +7,7 @@ use std::path::Path;
 
 use nix::sys::signal::Signal;
 
+use crate::support::attempts::{ensure, holds_once};
 use crate::support::folded::{self, Stack};
 use crate::support::interpreters::{self, Interpreter, on_each_version};
 use crate::support::pystrobe::{Summary, pystrobe};
@@ -48,23 +49,27 @@ fn record(
 fn reads_deep_stacks(python: &'static Interpreter, depth: u64) {
     let _turn = machine::shared();
     let target = Target::launch(python, "deep.py", &[&depth.to_string()]);
-    let (stats, stacks, summary) = record(python, &target, &["-d", "1", "-r", "100hz"]);
-
-    assert!(summary.samples >= 3 && summary.lost == 0, "{summary:?}");
-    assert_eq!(summary.truncated, 0, "{summary:?}");
-    let down = stats.row("deep.py", "down");
-    assert_eq!(down.nc, down.cc * depth, "{down:?}");
-    let deepest = stacks
-        .iter()
-        .max_by_key(|stack| stack.frames.len())
-        .unwrap();
-    let frames = deepest
-        .frames
-        .iter()
-        .filter(|frame| folded::names(frame, "down"))
-        .count();
-    assert_eq!(frames as u64, depth);
-    assert!(folded::share(&stacks, |stack| stack.has("bottom")) > 0.4);
+    holds_once(|| {
+        let (stats, stacks, summary) = record(python, &target, &["-d", "1", "-r", "100hz"]);
+        assert_eq!(summary.lost, 0, "{summary:?}");
+        assert_eq!(summary.truncated, 0, "{summary:?}");
+        let down = stats.row("deep.py", "down");
+        assert_eq!(down.nc, down.cc * depth, "{down:?}");
+        let deepest = stacks
+            .iter()
+            .max_by_key(|stack| stack.frames.len())
+            .unwrap();
+        let frames = deepest
+            .frames
+            .iter()
+            .filter(|frame| folded::names(frame, "down"))
+            .count();
+        assert_eq!(frames as u64, depth);
+        ensure!(summary.samples >= 3, "{summary:?}");
+        let bottom = folded::share(&stacks, |stack| stack.has("bottom"));
+        ensure!(bottom > 0.4, "{bottom} at the bottom: {summary:?}");
+        Ok(())
+    });
 
     let dumped = pystrobe(["dump", "--json", &target.pid().to_string()])
         .run()
@@ -144,33 +149,35 @@ fn line_in(frame: &str) -> u32 {
 fn reads_200_threads(python: &'static Interpreter) {
     let _turn = machine::shared();
     let target = Target::launch(python, "threads.py", &["200"]);
-    let (stats, stacks, summary) =
-        record(python, &target, &["-d", "1", "-r", "100hz", "--threads"]);
-
-    assert!(summary.samples > 10, "{summary:?}");
-    for number in 0..200 {
-        let name = format!("waiter-{number:03}");
-        let of_thread: Vec<_> = stacks
+    holds_once(|| {
+        let (stats, stacks, summary) =
+            record(python, &target, &["-d", "1", "-r", "100hz", "--threads"]);
+        for number in 0..200 {
+            let name = format!("waiter-{number:03}");
+            let of_thread: Vec<_> = stacks
+                .iter()
+                .filter(|stack| stack.frames[0].contains(&name))
+                .collect();
+            assert!(!of_thread.is_empty(), "{name}");
+            assert!(
+                of_thread.iter().all(|stack| stack.has("wait")),
+                "{of_thread:?}"
+            );
+        }
+        let main: Vec<_> = stacks
             .iter()
-            .filter(|stack| stack.frames[0].contains(&name))
+            .filter(|stack| stack.frames[0].contains("MainThread"))
             .collect();
-        assert!(!of_thread.is_empty(), "{name}");
-        assert!(
-            of_thread.iter().all(|stack| stack.has("wait")),
-            "{of_thread:?}"
+        assert!(main.iter().any(|stack| stack.has("work")), "{main:?}");
+        ensure!(summary.samples > 10, "{summary:?}");
+        let own = stats.own_time();
+        let all = summary.seconds * 201.0;
+        ensure!(
+            (own / all - 1.0).abs() < 0.05,
+            "{own} s in all threads, of {all} s"
         );
-    }
-    let main: Vec<_> = stacks
-        .iter()
-        .filter(|stack| stack.frames[0].contains("MainThread"))
-        .collect();
-    assert!(main.iter().any(|stack| stack.has("work")), "{main:?}");
-    let own = stats.own_time();
-    let all = summary.seconds * 201.0;
-    assert!(
-        (own / all - 1.0).abs() < 0.05,
-        "{own} s in all threads, of {all} s"
-    );
+        Ok(())
+    });
 
     let dumped = pystrobe(["dump", "--json", &target.pid().to_string()])
         .run()
@@ -272,29 +279,33 @@ fn reads_files_whose_names_are_not_utf_8(python: &'static Interpreter) {
 fn reads_sub_interpreters(python: &'static Interpreter) {
     let _turn = machine::shared();
     let target = Target::launch(python, "subinterpreters.py", &[]);
-    let (stats, stacks, summary) = record(python, &target, &["-d", "2"]);
+    holds_once(|| {
+        let (stats, stacks, summary) = record(python, &target, &["-d", "2"]);
 
-    let time_of = |name: &str| -> f64 {
-        stats
-            .rows
-            .iter()
-            .filter(|(key, _)| key.2 == name)
-            .map(|(_, row)| row.ct)
-            .sum()
-    };
-    assert!(time_of("outer_work") > 0.8 * summary.seconds, "{summary:?}");
-    assert!(
-        time_of("inner_work") > 0.5 * summary.seconds,
-        "{summary:?}: {:?}",
-        stats.keys()
-    );
-    // Two threads: neither one's functions are below the other's.
-    for stack in &stacks {
-        assert!(
-            !(stack.has("outer_work") && stack.has("inner_work")),
-            "{stack:?}"
-        );
-    }
+        let time_of = |name: &str| -> f64 {
+            stats
+                .rows
+                .iter()
+                .filter(|(key, _)| key.2 == name)
+                .map(|(_, row)| row.ct)
+                .sum()
+        };
+        // Two threads: neither one's functions are below the other's.
+        for stack in &stacks {
+            assert!(
+                !(stack.has("outer_work") && stack.has("inner_work")),
+                "{stack:?}"
+            );
+        }
+        for (function, share) in [("outer_work", 0.8), ("inner_work", 0.5)] {
+            let seen = time_of(function);
+            ensure!(
+                seen > share * summary.seconds,
+                "{function}: {seen} s of {summary:?}"
+            );
+        }
+        Ok(())
+    });
 }
 
 /// Each is met while it lasts, and its end disturbs nobody.
@@ -303,34 +314,39 @@ fn sub_interpreters_come_and_go() {
     let _turn = machine::alone();
     for version in ["3.12", "3.13", "3.14", "3.15"] {
         interpreters::on(version, |python| {
-            let mut target = Target::launch(python, "late_subinterpreters.py", &[]);
-            let folder = tempfile::tempdir().unwrap();
-            let session = pystrobe(["attach", &target.pid().to_string(), "-o", "out.pstats"])
-                .dir(folder.path())
-                .start();
-            session.is_sampling();
-            target.signal(Signal::SIGUSR1);
-            assert_eq!(target.line(), "done");
-            session.is_sampling();
-            let truth = target.stop();
-            let finished = session.finish().ok();
+            holds_once(|| {
+                let mut target = Target::launch(python, "late_subinterpreters.py", &[]);
+                let folder = tempfile::tempdir().unwrap();
+                let session = pystrobe(["attach", &target.pid().to_string(), "-o", "out.pstats"])
+                    .dir(folder.path())
+                    .start();
+                session.is_sampling();
+                target.signal(Signal::SIGUSR1);
+                assert_eq!(target.line(), "done");
+                session.is_sampling();
+                let truth = target.stop();
+                let finished = session.finish().ok();
 
-            let summary = finished.summary();
-            assert_eq!(summary.lost, 0, "{finished:?}");
-            let stats = pstats::read(python, &folder.path().join("out.pstats"));
-            stats.obeys_the_laws();
-            let time_of = |name: &str| -> f64 {
-                let rows = stats.rows.iter().filter(|(key, _)| key.2 == name);
-                rows.map(|(_, row)| row.ct).sum()
-            };
-            for (function, known) in [("inner_work", "inner"), ("work_afterwards", "afterwards")] {
-                let (seen, known) = (time_of(function), truth[known].as_f64().unwrap());
-                // That a second interpreter is there is noticed within a hundredth of a second.
-                assert!(
-                    seen < 1.05 * known && seen > 0.8 * known,
-                    "{function}: {seen} of {known} s: {finished:?}"
-                );
-            }
+                let summary = finished.summary();
+                assert_eq!(summary.lost, 0, "{finished:?}");
+                let stats = pstats::read(python, &folder.path().join("out.pstats"));
+                stats.obeys_the_laws();
+                let time_of = |name: &str| -> f64 {
+                    let rows = stats.rows.iter().filter(|(key, _)| key.2 == name);
+                    rows.map(|(_, row)| row.ct).sum()
+                };
+                for (function, known) in
+                    [("inner_work", "inner"), ("work_afterwards", "afterwards")]
+                {
+                    let (seen, known) = (time_of(function), truth[known].as_f64().unwrap());
+                    // That a second interpreter is there is noticed within a hundredth of a second.
+                    ensure!(
+                        seen < 1.05 * known && seen > 0.8 * known,
+                        "{function}: {seen} of {known} s: {finished:?}"
+                    );
+                }
+                Ok(())
+            });
         });
     }
 }

@@ -10,6 +10,7 @@ use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 use serde_json::Value;
 
+use crate::support::attempts::{ensure, holds_once};
 use crate::support::interpreters::{self, Interpreter, on_each_version};
 use crate::support::process::Gathered;
 use crate::support::pystrobe::{PROGRAM, Pystrobe, Session, pystrobe};
@@ -50,6 +51,15 @@ impl Recorded {
         let stats = pstats::read(python, &self.folder.path().join("out.pstats"));
         stats.obeys_the_laws();
         stats
+    }
+
+    /// Whether the 50 ms that `ending.py` works are in the profile: they may pass while pystrobe stands still.
+    fn saw_work(&self, python: &Interpreter) -> Result<(), String> {
+        let is_there = self.folder.path().join("out.pstats").exists();
+        ensure!(is_there, "it was over before the first sample");
+        let seen = self.stats(python).find("ending.py", "work").count();
+        ensure!(seen == 1, "`work` was not seen");
+        Ok(())
     }
 }
 
@@ -142,24 +152,27 @@ fn finds_what_stands_beside_the_script() {
 /// pystrobe is still looking for the interpreter.
 fn samples_from_the_first_frame_on(python: &'static Interpreter) {
     let _turn = machine::alone();
-    let recorded = Recorded::by(python);
-    let finished = recorded
-        .run()
-        .arg(script("ending.py"))
-        .arg("return")
-        .run()
-        .ok();
-    assert_eq!(finished.text(), "worked\n");
-    let stats = recorded.stats(python);
-    let work = stats.row("ending.py", "work");
-    assert!(
-        (0.04..0.1).contains(&work.ct),
-        "0.05 s of work: {work:?}, {finished:?}"
-    );
-    assert_eq!(
-        stats.key("ending.py", "work").1,
-        line_of("ending.py", "def work")
-    );
+    holds_once(|| {
+        let recorded = Recorded::by(python);
+        let finished = recorded
+            .run()
+            .arg(script("ending.py"))
+            .arg("return")
+            .run()
+            .ok();
+        assert_eq!(finished.text(), "worked\n");
+        let stats = recorded.stats(python);
+        assert_eq!(
+            stats.key("ending.py", "work").1,
+            line_of("ending.py", "def work")
+        );
+        let work = stats.row("ending.py", "work");
+        ensure!(
+            (0.04..0.1).contains(&work.ct),
+            "0.05 s of work: {work:?}, {finished:?}"
+        );
+        Ok(())
+    });
 }
 
 fn runs_programs_of_a_few_milliseconds(python: &'static Interpreter) {
@@ -195,15 +208,17 @@ fn ends_as_the_program_ends() {
             (&["signal", "15"], 128 + 15),
         ];
         for (ending, code) in endings {
-            let recorded = Recorded::by(python);
-            let finished = recorded.run().arg(script("ending.py")).args(ending).run();
-            assert_eq!(finished.code(), code, "{ending:?}: {finished:?}");
-            assert_eq!(finished.text(), "worked\n");
-            assert_eq!(
-                finished.stderr.contains("RuntimeError: as told"),
-                ending[0] == "raise"
-            );
-            assert!(recorded.stats(python).row("ending.py", "work").ct > 0.0);
+            holds_once(|| {
+                let recorded = Recorded::by(python);
+                let finished = recorded.run().arg(script("ending.py")).args(ending).run();
+                assert_eq!(finished.code(), code, "{ending:?}: {finished:?}");
+                assert_eq!(finished.text(), "worked\n");
+                assert_eq!(
+                    finished.stderr.contains("RuntimeError: as told"),
+                    ending[0] == "raise"
+                );
+                recorded.saw_work(python)
+            });
         }
     }
 }
@@ -213,13 +228,19 @@ fn ends_as_the_program_ends() {
 fn the_duration_is_not_the_programs() {
     let _turn = machine::shared();
     for python in interpreters::one_per_family() {
-        let recorded = Recorded::by(python);
-        let code = "import sys, time; time.sleep(1.5); print('lived on'); sys.exit(5)";
-        let finished = recorded.run().args(["-d", "0.3", "-c", code]).run();
-        assert_eq!(finished.code(), 5, "{finished:?}");
-        assert_eq!(finished.text(), "lived on\n");
-        assert!(finished.summary().seconds < 1.0, "{finished:?}");
-        assert!(recorded.stats(python).own_time() < 1.0);
+        holds_once(|| {
+            let recorded = Recorded::by(python);
+            let code = "import sys, time; time.sleep(1.5); print('lived on'); sys.exit(5)";
+            let finished = recorded.run().args(["-d", "0.3", "-c", code]).run();
+            assert_eq!(finished.code(), 5, "{finished:?}");
+            assert_eq!(finished.text(), "lived on\n");
+            let own = recorded.stats(python).own_time();
+            ensure!(
+                finished.summary().seconds < 1.0 && own < 1.0,
+                "{own} s: {finished:?}"
+            );
+            Ok(())
+        });
     }
 }
 
@@ -404,19 +425,21 @@ fn runs_pytest() {
         ("test_good.py", 0, "1 passed"),
         ("test_bad.py", 1, "1 failed"),
     ] {
-        let finished = pystrobe(["run", "-o", "out.pstats", "--python"])
-            .arg(readers.join("bin/python"))
-            .args(["-m", "pytest", "-q", file])
-            .dir(folder.path())
-            .run();
-        assert_eq!(finished.code(), code, "{finished:?}");
-        assert!(finished.text().contains(words), "{finished:?}");
-        let stats = pstats::read(interpreters::newest(), &folder.path().join("out.pstats"));
-        stats.obeys_the_laws();
-        assert_eq!(
-            stats.find("test_good.py", "spin").count(),
-            usize::from(code == 0)
-        );
+        holds_once(|| {
+            let finished = pystrobe(["run", "-o", "out.pstats", "--python"])
+                .arg(readers.join("bin/python"))
+                .args(["-m", "pytest", "-q", file])
+                .dir(folder.path())
+                .run();
+            assert_eq!(finished.code(), code, "{finished:?}");
+            assert!(finished.text().contains(words), "{finished:?}");
+            let stats = pstats::read(interpreters::newest(), &folder.path().join("out.pstats"));
+            stats.obeys_the_laws();
+            let seen = stats.find("test_good.py", "spin").count();
+            assert!(seen == 0 || code == 0, "{:?}", stats.keys());
+            ensure!(seen == usize::from(code == 0), "{:?}", stats.keys());
+            Ok(())
+        });
     }
 }
 
@@ -475,15 +498,16 @@ fn runs_a_command_that_becomes_python() {
 fn runs_a_shell_that_becomes_python() {
     let _turn = machine::shared();
     let python = interpreters::newest();
-    let folder = tempfile::tempdir().unwrap();
     let shell = "test -n shell; exec \"$0\" \"$1\" exit 7";
-    let finished = pystrobe(["run", "-o", "out.pstats", "--", "sh", "-c", shell])
-        .args([&python.path, &script("ending.py")])
-        .dir(folder.path())
-        .run();
-    assert_eq!(finished.code(), 7, "{finished:?}");
-    let stats = pstats::read(python, &folder.path().join("out.pstats"));
-    assert!(stats.row("ending.py", "work").ct > 0.0);
+    holds_once(|| {
+        let recorded = Recorded::by(python);
+        let finished = pystrobe(["run", "-o", "out.pstats", "--", "sh", "-c", shell])
+            .args([&python.path, &script("ending.py")])
+            .dir(recorded.folder.path())
+            .run();
+        assert_eq!(finished.code(), 7, "{finished:?}");
+        recorded.saw_work(python)
+    });
 }
 
 /// Without `--python`, the one that a shell would find.

@@ -7,6 +7,7 @@ use std::process::{Command, Stdio};
 use pystrobe_profile::{Counted, Frame, Profile, StatsTable, TreeIndex};
 use serde_json::Value;
 
+use crate::support::attempts::{ensure, holds_once};
 use crate::support::calls::{self, Counts};
 use crate::support::interpreters::{self, Interpreter, on_each_version};
 use crate::support::pystrobe::{Finished, Pystrobe, pystrobe};
@@ -224,27 +225,37 @@ fn by_thread(profile: &Profile, name: &str) -> BTreeMap<String, (u64, f64)> {
 
 fn is_right_in_threads(python: &'static Interpreter) {
     let _turn = machine::alone();
-    let traced = Traced::by(python);
-    let finished = traced.run(&[], "traced_threads.py", &[]).ok();
-    let told: BTreeMap<String, (u64, u64, f64)> = serde_json::from_str(&finished.text()).unwrap();
-    assert_eq!(told.len(), 8);
-    let profile = traced.profile();
-    let (leaf, inner, spin) = (
-        by_thread(&profile, "leaf"),
-        by_thread(&profile, "inner"),
-        by_thread(&profile, "spin"),
-    );
-    for (name, (leaves, inners, seconds)) in told {
-        assert_eq!(leaf[&name].0, leaves, "{name}");
-        assert_eq!(inner[&name].0, inners, "{name}");
-        assert_eq!(spin[&name].0, 1, "{name}");
-        let measured = spin[&name].1;
-        // What it takes to call and to record a function is the difference, and up to 5 ms of waiting for the GIL around it.
-        assert!(
-            measured <= seconds + 1e-4 && measured > seconds * 0.9 - 0.005,
-            "{name}: {measured} s of {seconds} s"
+    holds_once(|| {
+        let traced = Traced::by(python);
+        let finished = traced.run(&[], "traced_threads.py", &[]).ok();
+        let told: BTreeMap<String, (u64, u64, f64)> =
+            serde_json::from_str(&finished.text()).unwrap();
+        assert_eq!(told.len(), 8);
+        let profile = traced.profile();
+        let (leaf, inner, spin) = (
+            by_thread(&profile, "leaf"),
+            by_thread(&profile, "inner"),
+            by_thread(&profile, "spin"),
         );
-    }
+        for (name, (leaves, inners, _)) in &told {
+            assert_eq!(leaf[name].0, *leaves, "{name}");
+            assert_eq!(inner[name].0, *inners, "{name}");
+            assert_eq!(spin[name].0, 1, "{name}");
+        }
+        for (name, (_, _, seconds)) in told {
+            let measured = spin[&name].1;
+            // What it takes to call and to record a function is the difference, and up to 5 ms of waiting for the GIL around it.
+            assert!(
+                measured <= seconds + 1e-4,
+                "{name}: {measured} s of {seconds} s"
+            );
+            ensure!(
+                measured > seconds * 0.9 - 0.005,
+                "{name}: {measured} s of {seconds} s"
+            );
+        }
+        Ok(())
+    });
 }
 
 fn saves_however_the_program_ends(python: &'static Interpreter) {
@@ -442,7 +453,11 @@ fn raw_times_are_longer_than_corrected_ones() {
             .unwrap();
         many.tt
     };
-    assert!(time(&[]) < time(&["--no-correction"]));
+    // Noise makes times longer, so the shortest of some is next to none of it.
+    let shortest = |options: &[&str]| (0..5).map(|_| time(options)).fold(f64::INFINITY, f64::min);
+    let (corrected, raw) = (shortest(&[]), shortest(&["--no-correction"]));
+    println!("corrected {corrected}, raw {raw}");
+    assert!(corrected < 0.8 * raw, "corrected {corrected}, raw {raw}");
 }
 
 #[test]

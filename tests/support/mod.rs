@@ -1,5 +1,6 @@
 //! What the tests share: the interpreters, programs to record, the built `pystrobe`, and readers for what it wrote.
 
+pub(crate) mod attempts;
 pub(crate) mod calls;
 pub(crate) mod folded;
 pub(crate) mod interpreters;

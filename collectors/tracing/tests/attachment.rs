@@ -5,6 +5,7 @@ use std::time::Duration;
 use pystrobe_calls::Options;
 use pystrobe_tracing::Attachment;
 
+use super::support::attempts::{ensure, holds_once};
 use super::support::interpreters;
 use super::support::program::Program;
 
@@ -29,7 +30,7 @@ fn a_running_program_is_recorded_and_let_go_two_hundred_times() {
     for python in interpreters::all() {
         let mut program = Program::start(python, "steady.py", &[]);
         let pid = program.pid();
-        let before = rate(&mut program);
+        let before = (0..3).map(|_| rate(&mut program)).fold(0.0, f64::max);
         for round in 0..200 {
             let attachment = Attachment::start(pid, &Options::default(), PATIENCE)
                 .unwrap_or_else(|error| panic!("{python}, {round}: {error}"));
@@ -42,8 +43,6 @@ fn a_running_program_is_recorded_and_let_go_two_hundred_times() {
         attachment.stop(PATIENCE).unwrap();
         let calls = pystrobe_calls::read(attachment.recording()).unwrap();
         drop(attachment);
-        let after = rate(&mut program);
-        println!("{python}: {before:.0} calls/s before, {during:.0} during, {after:.0} after");
         assert!(agents(pid) <= 1, "{python}");
         let named = |name: &str| {
             let index = calls
@@ -61,7 +60,12 @@ fn a_running_program_is_recorded_and_let_go_two_hundred_times() {
         assert!(named("callee") > 20_000, "{python}");
         assert!(calls.about.ended, "{python}");
         // The clock of a busy machine is not exact; what is not taken out costs more than this.
-        assert!(after > before * 0.7, "{python}: {before} {during} {after}");
+        holds_once(|| {
+            let after = rate(&mut program);
+            println!("{python}: {before:.0} calls/s before, {during:.0} during, {after:.0} after");
+            ensure!(after > before * 0.7, "{python}: {before} {during} {after}");
+            Ok(())
+        });
         program.finish();
     }
 }

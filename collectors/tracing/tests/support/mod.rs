@@ -1,5 +1,7 @@
 //! Interpreters, and programs that are run in them.
 
+#[path = "../../../../tests/support/attempts.rs"]
+pub(crate) mod attempts;
 #[path = "../../../sampling/tests/support/interpreters.rs"]
 #[expect(dead_code, reason = "not every crate's tests use all of it")]
 pub(crate) mod interpreters;
