@@ -55,7 +55,7 @@ fn what_runs_is_the_root_of_what_follows() {
                 },
             ],
         );
-        assert_eq!(stdout, "None None\n".repeat(2), "in 3.{}", python.minor);
+        assert_eq!(stdout, "None None 0\n".repeat(2), "in 3.{}", python.minor);
         for calls in &recordings {
             assert!(calls.about.ended);
             assert_eq!(calls.threads.len(), 2, "{:?}", calls.threads);
@@ -123,7 +123,8 @@ fn again_and_again() {
                 }
             })
             .collect();
-        let (recordings, _) = attached(python, "attached.py", &options);
+        let (recordings, stdout) = attached(python, "attached.py", &options);
+        assert_eq!(stdout, "None None 0\n".repeat(40), "in 3.{}", python.minor);
         for calls in &recordings {
             let main = calls
                 .threads
@@ -137,6 +138,24 @@ fn again_and_again() {
                 python.minor
             );
         }
+    }
+}
+
+#[test]
+fn what_runs_can_be_asked_for_by_its_module() {
+    for python in pythons() {
+        let only = Options {
+            only: vec![Pattern::parse("__main__:main").unwrap()],
+            ..Options::default()
+        };
+        let (recordings, _) = attached(python, "attached.py", &[only]);
+        let calls = &recordings[0];
+        let named: Vec<_> = calls
+            .functions
+            .iter()
+            .map(|function| &function.name)
+            .collect();
+        assert_eq!(named, ["main"], "in 3.{}", python.minor);
     }
 }
 
