@@ -7,12 +7,15 @@ use pystrobe_tracing::{agent_file, attach_source, detach_source};
 
 use crate::support::{Python, count, pythons, target, totals};
 
-/// Runs the target with the sources for each of `options`, and reads what it recorded.
-fn attached(python: &Python, options: &[Options]) -> (Vec<Calls>, String) {
+/// Runs the target by a command that starts the interpreter, with the sources for each of `options`, and reads what it recorded.
+pub(crate) fn attached(
+    python: &Python,
+    mut command: Command,
+    options: &[Options],
+) -> (Vec<Calls>, String) {
     let folder = tempfile::tempdir().unwrap();
     let agent = folder.path().join("agent.so");
     agent_file(&agent).unwrap();
-    let mut command = Command::new(&python.path);
     command
         .arg(target("attached.py"))
         .arg(detach_source(&agent));
@@ -48,6 +51,7 @@ fn what_runs_is_the_root_of_what_follows() {
     for python in pythons() {
         let (recordings, stdout) = attached(
             python,
+            Command::new(&python.path),
             &[
                 Options::default(),
                 Options {
@@ -85,7 +89,11 @@ fn what_runs_is_the_root_of_what_follows() {
                         .and_then(|parent| calls.nodes[parent as usize].function)
                         .unwrap();
                     assert_eq!(calls.functions[parent as usize].name, "main");
-                    assert!(!totals.contains_key("execute"), "{totals:?} in 3.{}", python.minor);
+                    assert!(
+                        !totals.contains_key("execute"),
+                        "{totals:?} in 3.{}",
+                        python.minor
+                    );
                 } else {
                     assert_eq!(thread.name, "beside");
                     assert_eq!(thread.native_id >> 32, 0);
@@ -120,7 +128,7 @@ fn again_and_again() {
                 }
             })
             .collect();
-        let (recordings, _) = attached(python, &options);
+        let (recordings, _) = attached(python, Command::new(&python.path), &options);
         for calls in &recordings {
             let main = calls
                 .threads
