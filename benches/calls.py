@@ -3,9 +3,10 @@
 - `recursion`: `fibonacci(16)`, which calls itself 3193 times
 - `tiny`: a loop that calls a function with nothing in it
 - `builtins`: a loop with a function in C and two methods of builtin types a round
+- `yardstick`: additions in a loop in C, which is one call, whoever counts it: what it takes says how fast the processor was
 
 Each is timed ROUNDS times, by itself, and the fastest is printed: what else the machine does only makes it slower. A round
-takes a few milliseconds, so that some of them are not interrupted.
+takes a few milliseconds at most, so that some of them are not interrupted.
 """
 
 import json
@@ -40,8 +41,12 @@ def builtins():
         items.pop()
 
 
-# Each with its calls in a round.
-KINDS = ((recursion, 3193), (tiny, 3000), (builtins, 3000))
+def yardstick():
+    sum(range(20_000))
+
+
+# Each with its calls in a round; the yardstick with its additions.
+KINDS = ((recursion, 3193), (tiny, 3000), (builtins, 3000), (yardstick, 20_000))
 
 fastest = {}
 for _ in range(int(sys.argv[1])):

@@ -60,9 +60,14 @@ pub(crate) const METH_FASTCALL: c_int = 0x80;
 pub(crate) type TraceFunction =
     unsafe extern "C" fn(*mut PyObject, *mut PyObject, c_int, *mut PyObject) -> c_int;
 
-/// A callback of `METH_FASTCALL`: self, arguments, how many.
-pub(crate) type FastFunction =
-    unsafe extern "C" fn(*mut PyObject, *const *mut PyObject, isize) -> *mut PyObject;
+/// A callback of `METH_FASTCALL | METH_KEYWORDS`: self, arguments, how many, and the names of those that have one. A `vectorcallfunc` is the same, but for the
+/// first, which is the callable, and the third, of which the topmost bit may be set.
+pub(crate) type FastFunction = unsafe extern "C" fn(
+    *mut PyObject,
+    *const *mut PyObject,
+    usize,
+    *mut PyObject,
+) -> *mut PyObject;
 
 unsafe extern "C" {
     pub(crate) static mut PyCFunction_Type: PyObject;
