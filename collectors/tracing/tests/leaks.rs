@@ -8,7 +8,7 @@ use crate::support::{Python, pythons, target, trace};
 const CALLS: u64 = 10_000_000;
 
 /// What one object for each call of the rarest kind (a thousand threads) would exceed.
-const FEW: u64 = 300;
+const FEW: u64 = 500;
 /// Anonymous memory that comes and goes by itself, as the allocator likes.
 const KILOBYTES: i64 = 1024;
 
