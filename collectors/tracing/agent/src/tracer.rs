@@ -221,12 +221,13 @@ unsafe fn measure_cost() -> Result<[(u64, u64); 2], String> {
     // SAFETY: the caller's promise.
     unsafe {
         let loops = Loops::new().ok_or(FAILED)?;
-        let (mut without, mut with) = (Times::NEVER, Times::NEVER);
-        let mut own = (u64::MAX, u64::MAX);
+        let mut costs = Vec::new();
         for turn in 0..cost::TURNS {
             if turn > 0 {
                 pause();
             }
+            let (mut without, mut with) = (Times::NEVER, Times::NEVER);
+            let mut own = (u64::MAX, u64::MAX);
             loops.time(&mut without).ok_or(FAILED)?;
             switch_on()?;
             get().ok_or(FAILED)?.begin();
@@ -243,9 +244,10 @@ unsafe fn measure_cost() -> Result<[(u64, u64); 2], String> {
                 (own(Kind::Python), own(Kind::Builtin))
             });
             measured.ok_or(FAILED)?;
+            costs.push(cost::of(without, with, own));
         }
         thread::set_generation(0);
-        Ok(cost::of(without, with, own))
+        Ok(cost::median(&costs))
     }
 }
 
