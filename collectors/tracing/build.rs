@@ -24,7 +24,13 @@ fn main() {
         &[],
     );
     let calls = format!("pystrobe_calls={}", calls.display());
-    let library = ["--extern", &calls, "-Clto=fat", "-Cstrip=symbols"];
+    // Tools that look at it from outside, as valgrind does, need names.
+    println!("cargo:rerun-if-env-changed=PYSTROBE_AGENT_SYMBOLS");
+    let symbols = match env::var_os("PYSTROBE_AGENT_SYMBOLS") {
+        Some(_) => "-Cstrip=none",
+        None => "-Cstrip=symbols",
+    };
+    let library = ["--extern", &calls, "-Clto=fat", symbols];
     compile(
         &here.join("agent/src/lib.rs"),
         "pystrobe_agent",

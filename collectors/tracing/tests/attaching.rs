@@ -7,12 +7,16 @@ use pystrobe_tracing::{agent_file, attach_source, detach_source};
 
 use crate::support::{Python, count, pythons, target, totals};
 
-/// Runs a target with the sources for each of `options`, and reads what it recorded.
-fn attached(python: &Python, script: &str, options: &[Options]) -> (Vec<Calls>, String) {
+/// Runs a target by a command that starts the interpreter, with the sources for each of `options`, and reads what it recorded.
+pub(crate) fn attached(
+    python: &Python,
+    mut command: Command,
+    script: &str,
+    options: &[Options],
+) -> (Vec<Calls>, String) {
     let folder = tempfile::tempdir().unwrap();
     let agent = folder.path().join("agent.so");
     agent_file(&agent).unwrap();
-    let mut command = Command::new(&python.path);
     command.arg(target(script)).arg(detach_source(&agent));
     let mut files = Vec::new();
     for (n, options) in options.iter().enumerate() {
@@ -46,6 +50,7 @@ fn what_runs_is_the_root_of_what_follows() {
     for python in pythons() {
         let (recordings, stdout) = attached(
             python,
+            Command::new(&python.path),
             "attached.py",
             &[
                 Options::default(),
@@ -123,7 +128,8 @@ fn again_and_again() {
                 }
             })
             .collect();
-        let (recordings, stdout) = attached(python, "attached.py", &options);
+        let (recordings, stdout) =
+            attached(python, Command::new(&python.path), "attached.py", &options);
         assert_eq!(stdout, "None None 0\n".repeat(40), "in 3.{}", python.minor);
         for calls in &recordings {
             let main = calls
@@ -148,7 +154,7 @@ fn what_runs_can_be_asked_for_by_its_module() {
             only: vec![Pattern::parse("__main__:main").unwrap()],
             ..Options::default()
         };
-        let (recordings, _) = attached(python, "attached.py", &[only]);
+        let (recordings, _) = attached(python, Command::new(&python.path), "attached.py", &[only]);
         let calls = &recordings[0];
         let named: Vec<_> = calls
             .functions
@@ -167,7 +173,12 @@ fn each_thread_has_its_own_tree() {
             node_limit: 2000,
             ..Options::default()
         };
-        let (recordings, _) = attached(python, "turns.py", &vec![options; 10]);
+        let (recordings, _) = attached(
+            python,
+            Command::new(&python.path),
+            "turns.py",
+            &vec![options; 10],
+        );
         for calls in &recordings {
             assert_eq!(calls.threads.len(), 4, "{:?}", calls.threads);
             for thread in &calls.threads {

@@ -12,6 +12,8 @@ mod attachment;
 mod cprofile;
 mod endings;
 mod injection;
+mod leaks;
+mod memcheck;
 mod namespaces;
 mod neighbours;
 mod refusals;

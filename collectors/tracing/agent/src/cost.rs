@@ -1,8 +1,11 @@
 //! What a call costs because it is recorded, found out where it will be paid: in this interpreter, on this machine, at the start.
 //!
-//! A loop that calls an empty function, and one that calls `len(())`, are timed without and with events, each a few times; the shortest time of each is the one without
+//! A loop that calls an empty function, and one that calls `len(())`, are timed without and with events, a few times each; the shortest time of each is the one without
 //! interruptions. The difference is the cost of a call. What part of it is counted as the called function's own time is what the tree says of that function then, less
 //! the time that it really takes, which is taken to be half of what the call takes without events.
+//!
+//! That is done in several turns, of which the middle one counts: a processor that is shared may be half as fast a millisecond later. If all was timed without events
+//! first and with them then, a call could cost nothing; and the shortest times of all turns would be of the fastest moment, at which the program will not run.
 
 use std::ffi::{CStr, c_long};
 
@@ -15,8 +18,10 @@ use crate::python::{
 
 /// Calls in a loop: fewer than take long enough to be interrupted by the next tick of a scheduler.
 const CALLS: u64 = 500;
-/// How often each loop runs.
-const RUNS: usize = 20;
+/// How often each loop runs in a turn.
+const RUNS: usize = 4;
+/// How many turns without and with events there are.
+pub(crate) const TURNS: usize = 7;
 
 const SOURCE: &CStr = c"def called():
     pass
@@ -43,6 +48,15 @@ pub(crate) struct Times {
     nothing: u64,
     python: u64,
     builtin: u64,
+}
+
+impl Times {
+    /// Of nothing so far: longer than any.
+    pub(crate) const NEVER: Times = Times {
+        nothing: u64::MAX,
+        python: u64::MAX,
+        builtin: u64::MAX,
+    };
 }
 
 impl Loops {
@@ -86,17 +100,12 @@ impl Loops {
         }
     }
 
-    /// The shortest time of each.
+    /// Runs each loop a few times: what was shorter than the shortest so far becomes that.
     ///
     /// # Safety
     ///
     /// With the GIL, and no exception set.
-    pub(crate) unsafe fn time(&self) -> Option<Times> {
-        let mut best = Times {
-            nothing: u64::MAX,
-            python: u64::MAX,
-            builtin: u64::MAX,
-        };
+    pub(crate) unsafe fn time(&self, best: &mut Times) -> Option<()> {
         for _ in 0..RUNS {
             // SAFETY: the caller's promise.
             unsafe {
@@ -105,16 +114,19 @@ impl Loops {
                 best.builtin = best.builtin.min(self.run(c"builtin")?);
             }
         }
-        Some(best)
+        Some(())
     }
 
-    /// What `own` (the ticks that the tree gives to the functions that the loops call, so far) grows by at the least, in a run of each loop.
+    /// The same for what `own` (the ticks that the tree gives to the functions that the loops call, so far) grows by in a run of each loop.
     ///
     /// # Safety
     ///
     /// With the GIL, and no exception set.
-    pub(crate) unsafe fn own(&self, mut own: impl FnMut() -> (u64, u64)) -> Option<(u64, u64)> {
-        let mut best = (u64::MAX, u64::MAX);
+    pub(crate) unsafe fn own(
+        &self,
+        best: &mut (u64, u64),
+        mut own: impl FnMut() -> (u64, u64),
+    ) -> Option<()> {
         for _ in 0..RUNS {
             let before = own();
             // SAFETY: the caller's promise.
@@ -123,12 +135,12 @@ impl Loops {
                 self.run(c"builtin")?;
             }
             let after = own();
-            best = (
+            *best = (
                 best.0.min(after.0.wrapping_sub(before.0)),
                 best.1.min(after.1.wrapping_sub(before.1)),
             );
         }
-        Some(best)
+        Some(())
     }
 }
 
@@ -144,4 +156,14 @@ pub(crate) fn of(without: Times, with: Times, own: (u64, u64)) -> [(u64, u64); 2
         one(without.python, with.python, own.0, without.nothing),
         one(without.builtin, with.builtin, own.1, without.nothing),
     ]
+}
+
+/// The middle one of each of the figures.
+pub(crate) fn median(turns: &[[(u64, u64); 2]]) -> [(u64, u64); 2] {
+    let middle = |figure: &dyn Fn(&[(u64, u64); 2]) -> u64| {
+        let mut figures: Vec<u64> = turns.iter().map(figure).collect();
+        figures.sort_unstable();
+        figures.get(figures.len() / 2).copied().unwrap_or(0)
+    };
+    [0, 1].map(|kind| (middle(&|turn| turn[kind].0), middle(&|turn| turn[kind].1)))
 }

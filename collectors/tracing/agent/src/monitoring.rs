@@ -211,6 +211,16 @@ impl Tool {
             .ok_or_else(|| "sys.monitoring gives no events".to_owned())
     }
 
+    /// No events come until they are switched on again.
+    ///
+    /// # Safety
+    ///
+    /// With the GIL, in the main interpreter.
+    pub(crate) unsafe fn pause(&self) {
+        // SAFETY: the caller's promise.
+        drop(unsafe { self.set_events(0) });
+    }
+
     /// Asks for all events of a code object, where they do not come from everywhere. What is returned is to be [given back](Tool::give_back_code) at the end.
     ///
     /// # Safety

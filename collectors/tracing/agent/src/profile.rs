@@ -128,6 +128,16 @@ pub(crate) unsafe fn switch_on() -> Result<(), String> {
     Ok(())
 }
 
+/// No events come from this thread until they are switched on again.
+///
+/// # Safety
+///
+/// With the GIL.
+pub(crate) unsafe fn pause() {
+    // SAFETY: the caller's promise.
+    unsafe { PyEval_SetProfile(None, ptr::null_mut()) };
+}
+
 /// Sees to it that all threads of the main interpreter that have no profile function have ours.
 ///
 /// # Safety

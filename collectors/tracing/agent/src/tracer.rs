@@ -19,7 +19,7 @@ use pystrobe_calls::{Function, FunctionId, Kind, Options, Recording, ThreadTree,
 use self::forking::{after_fork, register_fork};
 use self::functions::KnownBuiltin;
 use self::running::{Asking, is_asking, seed_all};
-use crate::cost::{self, CALLED, Loops};
+use crate::cost::{self, CALLED, Loops, Times};
 use crate::names;
 use crate::python::{ExceptionAside, Py_GetVersion, PyEval_GetFrame, PyObject, text_attribute};
 use crate::thread::{self, Thread, Threads};
@@ -217,24 +217,33 @@ unsafe fn measure_cost() -> Result<[(u64, u64); 2], String> {
     // SAFETY: the caller's promise.
     unsafe {
         let loops = Loops::new().ok_or(FAILED)?;
-        let without = loops.time().ok_or(FAILED)?;
-        switch_on()?;
-        get().ok_or(FAILED)?.begin();
-        let with = loops.time();
-        let own = loops.own(|| {
-            let Some(tracer) = get() else { return (0, 0) };
-            let own = |kind| {
-                let of_kind = tracer.functions.iter().filter(|(function, _)| {
-                    function.kind == kind && (kind == Kind::Builtin || function.name == CALLED)
-                });
-                let ids = of_kind.flat_map(|(_, alike)| alike.iter().map(|&(_, id)| id));
-                ids.map(|id| tracer.recording.own_ticks(id)).sum()
-            };
-            (own(Kind::Python), own(Kind::Builtin))
-        });
+        let mut costs = Vec::new();
+        for turn in 0..cost::TURNS {
+            if turn > 0 {
+                pause();
+            }
+            let (mut without, mut with) = (Times::NEVER, Times::NEVER);
+            let mut own = (u64::MAX, u64::MAX);
+            loops.time(&mut without).ok_or(FAILED)?;
+            switch_on()?;
+            get().ok_or(FAILED)?.begin();
+            loops.time(&mut with).ok_or(FAILED)?;
+            let measured = loops.own(&mut own, || {
+                let Some(tracer) = get() else { return (0, 0) };
+                let own = |kind| {
+                    let of_kind = tracer.functions.iter().filter(|(function, _)| {
+                        function.kind == kind && (kind == Kind::Builtin || function.name == CALLED)
+                    });
+                    let ids = of_kind.flat_map(|(_, alike)| alike.iter().map(|&(_, id)| id));
+                    ids.map(|id| tracer.recording.own_ticks(id)).sum()
+                };
+                (own(Kind::Python), own(Kind::Builtin))
+            });
+            measured.ok_or(FAILED)?;
+            costs.push(cost::of(without, with, own));
+        }
         thread::set_generation(0);
-        let (with, own) = with.zip(own).ok_or(FAILED)?;
-        Ok(cost::of(without, with, own))
+        Ok(cost::median(&costs))
     }
 }
 
@@ -277,6 +286,18 @@ unsafe fn switch_on() -> Result<(), String> {
         match &tracer.events {
             Events::Monitoring(tool) => tool.clone().switch_on(),
             Events::Profile => profile::switch_on(),
+        }
+    }
+}
+
+/// No events come from this thread, until they are switched on again.
+unsafe fn pause() {
+    let Some(tracer) = get() else { return };
+    // SAFETY: the caller's promise, as for `switch_on`.
+    unsafe {
+        match &tracer.events {
+            Events::Monitoring(tool) => tool.clone().pause(),
+            Events::Profile => profile::pause(),
         }
     }
 }
