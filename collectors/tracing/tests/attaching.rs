@@ -1,19 +1,18 @@
 //! A recording that begins and ends in the midst of a program: here by the program itself, which executes what it would be told.
 
-use std::process::Command;
-
 use pystrobe_calls::{Calls, Options, Pattern, read};
 use pystrobe_tracing::{agent_file, attach_source, detach_source};
 
-use crate::support::{Python, count, pythons, target, totals};
+use crate::support::interpreters::{self, Interpreter, target_file};
+use crate::support::{count, totals};
 
 /// Runs a target with the sources for each of `options`, and reads what it recorded.
-fn attached(python: &Python, script: &str, options: &[Options]) -> (Vec<Calls>, String) {
+fn attached(python: &Interpreter, script: &str, options: &[Options]) -> (Vec<Calls>, String) {
     let folder = tempfile::tempdir().unwrap();
     let agent = folder.path().join("agent.so");
     agent_file(&agent).unwrap();
-    let mut command = Command::new(&python.path);
-    command.arg(target(script)).arg(detach_source(&agent));
+    let mut command = python.command();
+    command.arg(target_file(script)).arg(detach_source(&agent));
     let mut files = Vec::new();
     for (n, options) in options.iter().enumerate() {
         let path = folder.path().join(format!("{n}.calls"));
@@ -31,8 +30,7 @@ fn attached(python: &Python, script: &str, options: &[Options]) -> (Vec<Calls>, 
     let output = command.output().unwrap();
     assert!(
         output.status.success(),
-        "3.{}: {}",
-        python.minor,
+        "{python}: {}",
         String::from_utf8_lossy(&output.stderr)
     );
     (
@@ -43,7 +41,7 @@ fn attached(python: &Python, script: &str, options: &[Options]) -> (Vec<Calls>, 
 
 #[test]
 fn what_runs_is_the_root_of_what_follows() {
-    for python in pythons() {
+    for python in interpreters::all() {
         let (recordings, stdout) = attached(
             python,
             "attached.py",
@@ -55,7 +53,7 @@ fn what_runs_is_the_root_of_what_follows() {
                 },
             ],
         );
-        assert_eq!(stdout, "None None\n".repeat(2), "in 3.{}", python.minor);
+        assert_eq!(stdout, "None None\n".repeat(2), "in {python}");
         for calls in &recordings {
             assert!(calls.about.ended);
             assert_eq!(calls.threads.len(), 2, "{:?}", calls.threads);
@@ -65,8 +63,7 @@ fn what_runs_is_the_root_of_what_follows() {
                     assert_eq!(
                         (count(&totals, "leaf"), count(&totals, "main")),
                         (100, 0),
-                        "{totals:?} in 3.{}",
-                        python.minor
+                        "{totals:?} in {python}"
                     );
                     // Where it is: below what was running, not beside it.
                     let leaf = calls
@@ -84,11 +81,7 @@ fn what_runs_is_the_root_of_what_follows() {
                         .and_then(|parent| calls.nodes[parent as usize].function)
                         .unwrap();
                     assert_eq!(calls.functions[parent as usize].name, "main");
-                    assert!(
-                        !totals.contains_key("execute"),
-                        "{totals:?} in 3.{}",
-                        python.minor
-                    );
+                    assert!(!totals.contains_key("execute"), "{totals:?} in {python}");
                 } else {
                     assert_eq!(thread.name, "beside");
                     assert_eq!(thread.native_id >> 32, 0);
@@ -105,7 +98,7 @@ fn what_runs_is_the_root_of_what_follows() {
 
 #[test]
 fn again_and_again() {
-    for python in pythons() {
+    for python in interpreters::all() {
         let small = Options {
             node_limit: 2000,
             ..Options::default()
@@ -130,12 +123,7 @@ fn again_and_again() {
                 .iter()
                 .find(|thread| thread.name == "MainThread")
                 .unwrap();
-            assert_eq!(
-                count(&totals(calls, main.root), "leaf"),
-                100,
-                "in 3.{}",
-                python.minor
-            );
+            assert_eq!(count(&totals(calls, main.root), "leaf"), 100, "in {python}");
         }
     }
 }
@@ -143,7 +131,7 @@ fn again_and_again() {
 /// A thread that the recording for the cost has met is met anew by the one that counts, and takes nobody else's tree for its old one.
 #[test]
 fn each_thread_has_its_own_tree() {
-    for python in pythons() {
+    for python in interpreters::all() {
         let options = Options {
             node_limit: 2000,
             ..Options::default()
@@ -161,14 +149,9 @@ fn each_thread_has_its_own_tree() {
                 assert_eq!(
                     (count(&totals, "leaf"), count(&totals, "aside")),
                     expected,
-                    "{totals:?} of {thread:?} in 3.{}",
-                    python.minor
+                    "{totals:?} of {thread:?} in {python}"
                 );
-                assert!(
-                    !totals.contains_key("execute"),
-                    "{totals:?} in 3.{}",
-                    python.minor
-                );
+                assert!(!totals.contains_key("execute"), "{totals:?} in {python}");
             }
         }
     }
