@@ -18,18 +18,19 @@ on_each_version! {
 }
 
 const SCRIPT: &str = "traced_while_running.py";
+/// What the program maps while it is traced; the agent stays mapped ever after.
+const AGENT: &str = "pystrobe_agent";
+const RECORDING: &str = "first.calls";
 
-/// `pystrobe trace --pid` until somebody ends it. It is back when the tracer is in the program.
-fn begin(target: &Target, file: &Path) -> Session {
+/// `pystrobe trace --pid` until somebody ends it. It is back when the tracer is in the program, which is seen by `mapped`, a word of what the program maps then: the
+/// agent, or for a second time, when that is there already, the recording.
+fn begin(target: &Target, file: &Path, mapped: &str) -> Session {
     let session = pystrobe(["trace", "--pid", &target.pid().to_string(), "-o"])
         .arg(file)
         .start();
     let maps = format!("/proc/{}/maps", target.pid());
     let began = Instant::now();
-    while !std::fs::read_to_string(&maps)
-        .unwrap()
-        .contains("pystrobe_agent")
-    {
+    while !std::fs::read_to_string(&maps).unwrap().contains(mapped) {
         assert!(
             began.elapsed() < Duration::from_secs(60) && !session.stderr.is_over(),
             "the tracer does not come in: {}",
@@ -93,14 +94,14 @@ fn a_first_signal_saves_and_a_second_aborts(python: &'static Interpreter) {
     let target = Target::launch(python, SCRIPT, &[]);
     let folder = tempfile::tempdir().unwrap();
     let file = file_in(&folder);
-    let mut session = begin(&target, &file);
+    let mut session = begin(&target, &file, AGENT);
     session.running.signal(Signal::SIGINT);
     let finished = session.finish().ok();
     assert!(finished.stderr.contains(" calls of "), "{finished:?}");
     assert!(!calls::profile(&file).is_empty());
 
     std::fs::remove_file(&file).unwrap();
-    let mut session = begin_again(&target, &file);
+    let mut session = begin(&target, &file, RECORDING);
     // The main thread rests, so the tracer is not out before the second one comes.
     session.running.signal(Signal::SIGINT);
     session.running.signal(Signal::SIGTERM);
@@ -110,27 +111,6 @@ fn a_first_signal_saves_and_a_second_aborts(python: &'static Interpreter) {
     nothing_is_left(&target.stop());
 }
 
-/// The same for the second time. The agent is mapped already, so that it counts is seen by the folder that it shares with us.
-fn begin_again(target: &Target, file: &Path) -> Session {
-    let session = pystrobe(["trace", "--pid", &target.pid().to_string(), "-o"])
-        .arg(file)
-        .start();
-    let maps = format!("/proc/{}/maps", target.pid());
-    let began = Instant::now();
-    while !std::fs::read_to_string(&maps)
-        .unwrap()
-        .contains("first.calls")
-    {
-        assert!(
-            began.elapsed() < Duration::from_secs(60) && !session.stderr.is_over(),
-            "the tracer does not come in again: {}",
-            String::from_utf8_lossy(&session.stderr.so_far())
-        );
-        std::thread::sleep(Duration::from_millis(1));
-    }
-    session
-}
-
 #[test]
 fn what_was_counted_is_saved_when_the_program_ends() {
     let _turn = machine::shared();
@@ -138,7 +118,7 @@ fn what_was_counted_is_saved_when_the_program_ends() {
         let target = Target::launch(python, SCRIPT, &[]);
         let folder = tempfile::tempdir().unwrap();
         let file = file_in(&folder);
-        let session = begin(&target, &file);
+        let session = begin(&target, &file, AGENT);
         target.stop();
         let finished = session.finish().ok();
         assert!(finished.stderr.contains(" calls of "), "{finished:?}");

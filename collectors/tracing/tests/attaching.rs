@@ -5,11 +5,12 @@ use std::process::Command;
 use pystrobe_calls::{Calls, Options, Pattern, read};
 use pystrobe_tracing::{agent_file, attach_source, detach_source};
 
-use crate::support::{Python, count, pythons, target, totals};
+use crate::support::interpreters::{self, Interpreter, target_file};
+use crate::support::{count, totals};
 
 /// Runs a target by a command that starts the interpreter, with the sources for each of `options`, and reads what it recorded.
 pub(crate) fn attached(
-    python: &Python,
+    python: &Interpreter,
     mut command: Command,
     script: &str,
     options: &[Options],
@@ -17,7 +18,7 @@ pub(crate) fn attached(
     let folder = tempfile::tempdir().unwrap();
     let agent = folder.path().join("agent.so");
     agent_file(&agent).unwrap();
-    command.arg(target(script)).arg(detach_source(&agent));
+    command.arg(target_file(script)).arg(detach_source(&agent));
     let mut files = Vec::new();
     for (n, options) in options.iter().enumerate() {
         let path = folder.path().join(format!("{n}.calls"));
@@ -35,8 +36,7 @@ pub(crate) fn attached(
     let output = command.output().unwrap();
     assert!(
         output.status.success(),
-        "3.{}: {}",
-        python.minor,
+        "{python}: {}",
         String::from_utf8_lossy(&output.stderr)
     );
     (
@@ -47,10 +47,10 @@ pub(crate) fn attached(
 
 #[test]
 fn what_runs_is_the_root_of_what_follows() {
-    for python in pythons() {
+    for python in interpreters::all() {
         let (recordings, stdout) = attached(
             python,
-            Command::new(&python.path),
+            python.command(),
             "attached.py",
             &[
                 Options::default(),
@@ -60,7 +60,7 @@ fn what_runs_is_the_root_of_what_follows() {
                 },
             ],
         );
-        assert_eq!(stdout, "None None 0\n".repeat(2), "in 3.{}", python.minor);
+        assert_eq!(stdout, "None None 0\n".repeat(2), "in {python}");
         for calls in &recordings {
             assert!(calls.about.ended);
             assert_eq!(calls.threads.len(), 2, "{:?}", calls.threads);
@@ -70,8 +70,7 @@ fn what_runs_is_the_root_of_what_follows() {
                     assert_eq!(
                         (count(&totals, "leaf"), count(&totals, "main")),
                         (100, 0),
-                        "{totals:?} in 3.{}",
-                        python.minor
+                        "{totals:?} in {python}"
                     );
                     // Where it is: below what was running, not beside it.
                     let leaf = calls
@@ -89,11 +88,7 @@ fn what_runs_is_the_root_of_what_follows() {
                         .and_then(|parent| calls.nodes[parent as usize].function)
                         .unwrap();
                     assert_eq!(calls.functions[parent as usize].name, "main");
-                    assert!(
-                        !totals.contains_key("execute"),
-                        "{totals:?} in 3.{}",
-                        python.minor
-                    );
+                    assert!(!totals.contains_key("execute"), "{totals:?} in {python}");
                 } else {
                     assert_eq!(thread.name, "beside");
                     assert_eq!(thread.native_id >> 32, 0);
@@ -110,7 +105,7 @@ fn what_runs_is_the_root_of_what_follows() {
 
 #[test]
 fn again_and_again() {
-    for python in pythons() {
+    for python in interpreters::all() {
         let small = Options {
             node_limit: 2000,
             ..Options::default()
@@ -128,57 +123,46 @@ fn again_and_again() {
                 }
             })
             .collect();
-        let (recordings, stdout) =
-            attached(python, Command::new(&python.path), "attached.py", &options);
-        assert_eq!(stdout, "None None 0\n".repeat(40), "in 3.{}", python.minor);
+        let (recordings, stdout) = attached(python, python.command(), "attached.py", &options);
+        assert_eq!(stdout, "None None 0\n".repeat(40), "in {python}");
         for calls in &recordings {
             let main = calls
                 .threads
                 .iter()
                 .find(|thread| thread.name == "MainThread")
                 .unwrap();
-            assert_eq!(
-                count(&totals(calls, main.root), "leaf"),
-                100,
-                "in 3.{}",
-                python.minor
-            );
+            assert_eq!(count(&totals(calls, main.root), "leaf"), 100, "in {python}");
         }
     }
 }
 
 #[test]
 fn what_runs_can_be_asked_for_by_its_module() {
-    for python in pythons() {
+    for python in interpreters::all() {
         let only = Options {
             only: vec![Pattern::parse("__main__:main").unwrap()],
             ..Options::default()
         };
-        let (recordings, _) = attached(python, Command::new(&python.path), "attached.py", &[only]);
+        let (recordings, _) = attached(python, python.command(), "attached.py", &[only]);
         let calls = &recordings[0];
         let named: Vec<_> = calls
             .functions
             .iter()
             .map(|function| &function.name)
             .collect();
-        assert_eq!(named, ["main"], "in 3.{}", python.minor);
+        assert_eq!(named, ["main"], "in {python}");
     }
 }
 
 /// A thread that the recording for the cost has met is met anew by the one that counts, and takes nobody else's tree for its old one.
 #[test]
 fn each_thread_has_its_own_tree() {
-    for python in pythons() {
+    for python in interpreters::all() {
         let options = Options {
             node_limit: 2000,
             ..Options::default()
         };
-        let (recordings, _) = attached(
-            python,
-            Command::new(&python.path),
-            "turns.py",
-            &vec![options; 10],
-        );
+        let (recordings, _) = attached(python, python.command(), "turns.py", &vec![options; 10]);
         for calls in &recordings {
             assert_eq!(calls.threads.len(), 4, "{:?}", calls.threads);
             for thread in &calls.threads {
@@ -191,14 +175,9 @@ fn each_thread_has_its_own_tree() {
                 assert_eq!(
                     (count(&totals, "leaf"), count(&totals, "aside")),
                     expected,
-                    "{totals:?} of {thread:?} in 3.{}",
-                    python.minor
+                    "{totals:?} of {thread:?} in {python}"
                 );
-                assert!(
-                    !totals.contains_key("execute"),
-                    "{totals:?} in 3.{}",
-                    python.minor
-                );
+                assert!(!totals.contains_key("execute"), "{totals:?} in {python}");
             }
         }
     }

@@ -2,12 +2,12 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::fs;
-use std::process::Command;
 
 use pystrobe_calls::{Calls, Options};
 use serde_json::Value;
 
-use crate::support::{Python, pythons, target, trace};
+use crate::support::interpreters::{self, Interpreter, target_file};
+use crate::support::trace;
 
 type Key = (String, u64, String);
 /// All calls and primitive calls, of functions and of edges.
@@ -16,12 +16,13 @@ type Counts = BTreeMap<What, (u64, u64)>;
 type What = (Option<Key>, Key);
 
 /// What cProfile counts of a program.
-fn expected(python: &Python, program: &str) -> Counts {
+fn expected(python: &Interpreter, program: &str) -> Counts {
     let table = tempfile::NamedTempFile::new().unwrap();
-    let status = Command::new(&python.path)
+    let status = python
+        .command()
         .env("PYTHONDONTWRITEBYTECODE", "1")
         .args([
-            target("driver.py").as_str(),
+            target_file("driver.py").as_str(),
             table.path().to_str().unwrap(),
             program,
         ])
@@ -108,8 +109,8 @@ fn counted(calls: &Calls, driver: &str) -> Counts {
 
 #[test]
 fn every_way_to_call() {
-    let (driver, program) = (target("driver.py"), target("shapes.py"));
-    for python in pythons() {
+    let (driver, program) = (target_file("driver.py"), target_file("shapes.py"));
+    for python in interpreters::all() {
         let traced = trace(python, &Options::default(), &[&driver, "plain", &program]);
         assert!(traced.status.success(), "{traced:?}");
         let (counted, expected) = (counted(traced.calls(), &driver), expected(python, &program));
@@ -118,8 +119,7 @@ fn every_way_to_call() {
             assert_eq!(
                 counted.get(what),
                 expected.get(what),
-                "{what:?} in 3.{}",
-                python.minor
+                "{what:?} in {python}"
             );
         }
         assert_eq!(traced.calls().about.folded, 0);
@@ -128,8 +128,8 @@ fn every_way_to_call() {
 
 #[test]
 fn without_builtins_there_are_none() {
-    let (driver, program) = (target("driver.py"), target("shapes.py"));
-    for python in pythons() {
+    let (driver, program) = (target_file("driver.py"), target_file("shapes.py"));
+    for python in interpreters::all() {
         let options = Options {
             builtins: false,
             ..Options::default()
@@ -161,12 +161,7 @@ fn without_builtins_there_are_none() {
         for (function, (all, _)) in of_python(expected(python, &program)) {
             // The driver has imported what it needs, and called some of the library.
             if function.0 == program {
-                assert_eq!(
-                    found.get(&function),
-                    Some(&all),
-                    "{function:?} in 3.{}",
-                    python.minor
-                );
+                assert_eq!(found.get(&function), Some(&all), "{function:?} in {python}");
             }
         }
     }

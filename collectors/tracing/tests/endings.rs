@@ -4,7 +4,8 @@ use std::os::unix::process::ExitStatusExt;
 
 use pystrobe_calls::{Calls, Options};
 
-use crate::support::{count, main_totals, pythons, target, trace};
+use crate::support::interpreters::{self, target_file};
+use crate::support::{count, main_totals, trace};
 
 fn leaves(calls: &Calls) -> u64 {
     count(&main_totals(calls), "leaf")
@@ -12,7 +13,7 @@ fn leaves(calls: &Calls) -> u64 {
 
 #[test]
 fn whatever_ends_it() {
-    for python in pythons() {
+    for python in interpreters::all() {
         for (how, code, signal) in [
             ("kill", None, Some(9)),
             ("_exit", Some(5), None),
@@ -20,20 +21,22 @@ fn whatever_ends_it() {
             ("raise", Some(1), None),
             ("", Some(0), None),
         ] {
-            let traced = trace(python, &Options::default(), &[&target("endings.py"), how]);
+            let traced = trace(
+                python,
+                &Options::default(),
+                &[&target_file("endings.py"), how],
+            );
             assert_eq!(
                 (traced.status.code(), traced.status.signal()),
                 (code, signal),
-                "{how} in 3.{}",
-                python.minor
+                "{how} in {python}"
             );
             let calls = traced.calls();
-            assert_eq!(leaves(calls), 1000, "{how} in 3.{}", python.minor);
+            assert_eq!(leaves(calls), 1000, "{how} in {python}");
             assert_eq!(
                 calls.about.ended,
                 !matches!(how, "kill" | "_exit"),
-                "{how} in 3.{}",
-                python.minor
+                "{how} in {python}"
             );
             if how == "kill" {
                 let totals = main_totals(calls);
@@ -49,15 +52,18 @@ fn whatever_ends_it() {
 
 #[test]
 fn a_child_does_not_write_into_its_parents_tree() {
-    for python in pythons() {
+    for python in interpreters::all() {
         for how in ["fork", "mp-fork"] {
-            let traced = trace(python, &Options::default(), &[&target("endings.py"), how]);
+            let traced = trace(
+                python,
+                &Options::default(),
+                &[&target_file("endings.py"), how],
+            );
             assert!(traced.status.success(), "{traced:?}");
             assert_eq!(
                 leaves(traced.calls()),
                 1000 + u64::from(how == "fork"),
-                "{how} in 3.{}",
-                python.minor
+                "{how} in {python}"
             );
             assert!(traced.others.is_empty());
         }
@@ -70,15 +76,14 @@ fn children_have_recordings_of_their_own() {
         subprocesses: true,
         ..Options::default()
     };
-    for python in pythons() {
+    for python in interpreters::all() {
         for how in ["fork", "mp-fork", "mp-spawn", "execute"] {
-            let traced = trace(python, &options, &[&target("endings.py"), how]);
+            let traced = trace(python, &options, &[&target_file("endings.py"), how]);
             assert!(traced.status.success(), "{traced:?}");
             assert_eq!(
                 leaves(traced.calls()),
                 1000 + u64::from(how == "fork"),
-                "{how} in 3.{}",
-                python.minor
+                "{how} in {python}"
             );
             let parents = traced.calls().about.pid;
             let of_children: Vec<u64> = traced
@@ -87,7 +92,7 @@ fn children_have_recordings_of_their_own() {
                 .map(leaves)
                 .filter(|&leaves| leaves > 0)
                 .collect();
-            assert_eq!(of_children, [50], "{how} in 3.{}", python.minor);
+            assert_eq!(of_children, [50], "{how} in {python}");
             assert!(traced.others.iter().all(|calls| calls.about.pid != parents));
         }
     }

@@ -12,7 +12,8 @@ use std::process::Command;
 use pystrobe_calls::{Options, Pattern};
 
 use crate::attaching::attached;
-use crate::support::{Python, pythons, target, trace_command};
+use crate::support::interpreters::{self, Interpreter, target_file};
+use crate::support::trace_command;
 
 /// How often the agent comes and goes in one process: what is lost each time is lost so often.
 const ATTACHMENTS: usize = 5;
@@ -74,7 +75,7 @@ fn reports(text: &str) -> Vec<Report> {
 }
 
 /// The command that runs an interpreter under memcheck, and writes one file for each process into the folder.
-fn memcheck(python: &Python, folder: &Path) -> Command {
+fn memcheck(python: &Interpreter, folder: &Path) -> Command {
     let suppressions = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/memcheck.supp");
     let mut command = Command::new("valgrind");
     command
@@ -112,7 +113,12 @@ fn found(folder: &Path) -> Vec<Report> {
 
 /// Nothing but what the same program does without us; no lost block for each call or attachment. An object or two that CPython keeps for ever,
 /// as an interned name, is lost at its end whoever asked for it.
-fn hold(what: &str, python: &Python, reports: &[Report], plain: &BTreeSet<(String, Vec<String>)>) {
+fn hold(
+    what: &str,
+    python: &Interpreter,
+    reports: &[Report],
+    plain: &BTreeSet<(String, Vec<String>)>,
+) {
     for report in reports {
         let fine = match report.is_leak() {
             true => !report.is_ours() || report.blocks < ATTACHMENTS,
@@ -120,8 +126,8 @@ fn hold(what: &str, python: &Python, reports: &[Report], plain: &BTreeSet<(Strin
         };
         assert!(
             fine,
-            "{what} in 3.{}: {}, {} blocks\n{}",
-            python.minor,
+            "{what} in {}: {}, {} blocks\n{}",
+            python,
             report.kind,
             report.blocks,
             report
@@ -136,16 +142,16 @@ fn hold(what: &str, python: &Python, reports: &[Report], plain: &BTreeSet<(Strin
 #[test]
 #[ignore = "takes minutes, and needs valgrind and PYSTROBE_AGENT_SYMBOLS=1: see above"]
 fn memcheck_finds_nothing() {
-    let program = target("everything.py");
+    let program = target_file("everything.py");
     let mut checked = 0;
-    for python in pythons() {
+    for python in interpreters::all() {
         let folder = tempfile::tempdir().unwrap();
         let output = memcheck(python, folder.path())
             .arg(&program)
             .output()
             .unwrap();
         if String::from_utf8_lossy(&output.stderr).contains("cannot be set up") {
-            println!("3.{}: valgrind cannot start it", python.minor);
+            println!("{}: valgrind cannot start it", python);
             continue;
         }
         assert!(output.status.success(), "{output:?}");
@@ -178,7 +184,7 @@ fn memcheck_finds_nothing() {
         );
         assert_eq!(recordings.len(), ATTACHMENTS);
         hold("attached", python, &found(folder.path()), &plain);
-        println!("3.{}: nothing found", python.minor);
+        println!("{}: nothing found", python);
         checked += 1;
     }
     assert!(checked > 0, "valgrind could start no interpreter");

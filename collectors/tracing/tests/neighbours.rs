@@ -1,25 +1,22 @@
 //! A program that is traced does not notice, and its own profilers work.
 
 use std::fs;
-use std::process::Command;
 
 use pystrobe_calls::{FormatError, Options, Pattern};
+use pystrobe_sampling::layout::Minor;
 
-use crate::support::{count, main_totals, pythons, target, trace, trace_command};
+use crate::support::interpreters::{self, target_file};
+use crate::support::{count, main_totals, trace, trace_command};
 
 #[test]
 fn nothing_is_left_to_see() {
-    for python in pythons() {
-        let arguments = [&target("unseen.py"), "a", "b c"];
+    for python in interpreters::all() {
+        let arguments = [&target_file("unseen.py"), "a", "b c"];
         let traced = trace(python, &Options::default(), &arguments);
         // Debian's Python has a `sitecustomize` of its own.
-        let plain = Command::new(&python.path).args(arguments).output().unwrap();
+        let plain = python.command().args(arguments).output().unwrap();
         let plain = String::from_utf8(plain.stdout).unwrap();
-        assert_eq!(
-            traced.stdout, plain,
-            "in 3.{}: {}",
-            python.minor, traced.stderr
-        );
+        assert_eq!(traced.stdout, plain, "in {python}: {}", traced.stderr);
         assert_eq!(traced.stderr, "");
     }
 }
@@ -32,9 +29,9 @@ fn the_users_own_sitecustomize_is_imported() {
         "print('mine', __name__, __file__)\n",
     )
     .unwrap();
-    for python in pythons() {
+    for python in interpreters::all() {
         let launch = pystrobe_tracing::Launch::new(&Options::default()).unwrap();
-        let output = Command::new(&python.path)
+        let output = python.command()
             .args(["-B", "-c", "import sys, os; print(os.environ['PYTHONPATH'], sys.modules['sitecustomize'].__file__)"])
             .envs(launch.environment(Some(folder.path().as_os_str())).unwrap())
             .output()
@@ -50,7 +47,7 @@ fn the_users_own_sitecustomize_is_imported() {
 
 #[test]
 fn what_is_not_loaded_has_not_begun() {
-    for python in pythons() {
+    for python in interpreters::all() {
         for flag in ["-I", "-E", "-S"] {
             let traced = trace(python, &Options::default(), &[flag, "-c", "print('ran')"]);
             assert_eq!(traced.stdout, "ran\n");
@@ -72,22 +69,21 @@ fn only_what_is_asked_for() {
         ],
         ..Options::default()
     };
-    for python in pythons() {
-        let traced = trace(python, &options, &[&target("endings.py"), "kill"]);
+    for python in interpreters::all() {
+        let traced = trace(python, &options, &[&target_file("endings.py"), "kill"]);
         let totals = main_totals(traced.calls());
         assert_eq!(count(&totals, "leaf"), 1000);
         assert_eq!(count(&totals, "spin"), 1);
         assert_eq!(
             totals.keys().copied().collect::<Vec<_>>(),
             ["<built-in method time.perf_counter>", "leaf", "spin"],
-            "in 3.{}",
-            python.minor
+            "in {python}"
         );
     }
 }
 
 /// Each prints what it was told by its own profiler.
-const PROFILERS: [(&str, u32, &str, &str); 4] = [
+const PROFILERS: [(&str, u8, &str, &str); 4] = [
     (
         "sys.setprofile",
         8,
@@ -161,19 +157,16 @@ print(seen)",
 
 #[test]
 fn the_programs_own_profiler_works_and_so_does_ours() {
-    for python in pythons() {
+    for python in interpreters::all() {
         for (name, since, program, expected) in PROFILERS {
-            if python.minor < since {
+            if python.version < Minor(3, since) {
                 continue;
             }
-            let traced = trace_command(
-                Command::new(&python.path).args(["-c", program]),
-                &Options::default(),
-            );
+            let traced = trace_command(python.command().args(["-c", program]), &Options::default());
             assert_eq!(
                 traced.stdout, expected,
-                "{name} in 3.{}: {}",
-                python.minor, traced.stderr
+                "{name} in {python}: {}",
+                traced.stderr
             );
             let calls = traced.calls();
             let all: u64 = calls
@@ -181,7 +174,7 @@ fn the_programs_own_profiler_works_and_so_does_ours() {
                 .iter()
                 .map(|thread| count(&crate::support::totals(calls, thread.root), "f"))
                 .sum();
-            assert_eq!(all, 12, "{name} in 3.{}", python.minor);
+            assert_eq!(all, 12, "{name} in {python}");
         }
     }
 }

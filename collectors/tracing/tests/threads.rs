@@ -2,12 +2,13 @@
 
 use pystrobe_calls::Options;
 
-use crate::support::{count, pythons, target, totals, trace};
+use crate::support::interpreters::{self, target_file};
+use crate::support::{count, totals, trace};
 
 #[test]
 fn each_thread_has_its_own_calls() {
-    for python in pythons() {
-        let traced = trace(python, &Options::default(), &[&target("threads.py")]);
+    for python in interpreters::all() {
+        let traced = trace(python, &Options::default(), &[&target_file("threads.py")]);
         let calls = traced.calls();
         let mut seen = Vec::new();
         for thread in &calls.threads {
@@ -20,8 +21,7 @@ fn each_thread_has_its_own_calls() {
                 assert_eq!(
                     leaves,
                     said.parse::<u64>().unwrap(),
-                    "{thread:?} in 3.{}",
-                    python.minor
+                    "{thread:?} in {python}"
                 );
                 assert_eq!(count(&totals, "_bootstrap"), 1);
             }

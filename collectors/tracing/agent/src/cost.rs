@@ -144,9 +144,12 @@ impl Loops {
     }
 }
 
-/// The costs of a call of a Python function and of a C function, and the parts of them that are inside the called function: `without` events, `with` them, and
-/// the `own` time of the called functions with them, of a whole loop. In ticks a call.
-pub(crate) fn of(without: Times, with: Times, own: (u64, u64)) -> [(u64, u64); 2] {
+/// What a call of a Python function costs, and one of a C function, in ticks; and the part of that inside the called function.
+pub(crate) type Costs = [(u64, u64); 2];
+
+/// Of a turn: `without` events, `with` them, and
+/// the `own` time of the called functions with them, of a whole loop.
+pub(crate) fn of(without: Times, with: Times, own: (u64, u64)) -> Costs {
     let one = |without: u64, with: u64, own: u64, nothing: u64| {
         let cost = with.saturating_sub(without) / CALLS;
         let really = without.saturating_sub(nothing) / 2;
@@ -159,8 +162,8 @@ pub(crate) fn of(without: Times, with: Times, own: (u64, u64)) -> [(u64, u64); 2
 }
 
 /// The middle one of each of the figures.
-pub(crate) fn median(turns: &[[(u64, u64); 2]]) -> [(u64, u64); 2] {
-    let middle = |figure: &dyn Fn(&[(u64, u64); 2]) -> u64| {
+pub(crate) fn median(turns: &[Costs]) -> Costs {
+    let middle = |figure: &dyn Fn(&Costs) -> u64| {
         let mut figures: Vec<u64> = turns.iter().map(figure).collect();
         figures.sort_unstable();
         figures.get(figures.len() / 2).copied().unwrap_or(0)

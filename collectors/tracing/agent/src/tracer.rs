@@ -212,7 +212,7 @@ fn begin_file(recording: &Recording) {
 }
 
 /// Switches the events on, and finds out what they cost with a recording that is thrown away.
-unsafe fn measure_cost() -> Result<[(u64, u64); 2], String> {
+unsafe fn measure_cost() -> Result<cost::Costs, String> {
     const FAILED: &str = "the cost of an event cannot be measured";
     // SAFETY: the caller's promise.
     unsafe {

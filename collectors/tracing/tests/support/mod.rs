@@ -9,55 +9,12 @@ pub(crate) mod program;
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
-use std::sync::OnceLock;
 
 use pystrobe_calls::{Calls, FormatError, Options, read_until, unix_ns};
 use pystrobe_tracing::Launch;
 
-/// A Python and its minor version.
-#[derive(Debug, Clone)]
-pub(crate) struct Python {
-    pub(crate) path: PathBuf,
-    pub(crate) minor: u32,
-}
-
-/// The Pythons of this machine from 3.8 on, one of each version, as `tests/interpreters list` finds them.
-pub(crate) fn pythons() -> &'static [Python] {
-    static ALL: OnceLock<Vec<Python>> = OnceLock::new();
-    let all = ALL.get_or_init(|| {
-        let list = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/interpreters");
-        let listed = Command::new(list).arg("list").output().unwrap();
-        assert!(listed.status.success(), "tests/interpreters list failed");
-        let mut found = BTreeMap::new();
-        for line in String::from_utf8(listed.stdout).unwrap().lines() {
-            let asked = Command::new(line)
-                .args(["-c", "import sys; print(\"%d %d\" % sys.version_info[:2])"])
-                .output()
-                .unwrap();
-            let said = String::from_utf8(asked.stdout).unwrap();
-            let (major, minor) = said.trim().split_once(' ').unwrap();
-            let minor: u32 = minor.parse().unwrap();
-            if major == "3" && (8..=15).contains(&minor) {
-                found.entry(minor).or_insert(Python {
-                    path: line.into(),
-                    minor,
-                });
-            }
-        }
-        found.into_values().collect()
-    });
-    assert!(
-        !all.is_empty(),
-        "there is no Python of 3.8 to 3.15 on this machine"
-    );
-    all
-}
-
-pub(crate) fn target(name: &str) -> String {
-    format!("{}/tests/targets/{name}", env!("CARGO_MANIFEST_DIR"))
-}
+use interpreters::Interpreter;
 
 /// What became of a program that was traced.
 #[derive(Debug)]
@@ -80,14 +37,13 @@ impl Traced {
 }
 
 /// Runs a program with the agent.
-pub(crate) fn trace(python: &Python, options: &Options, arguments: &[&str]) -> Traced {
-    trace_command(Command::new(&python.path).args(arguments), options)
+pub(crate) fn trace(python: &Interpreter, options: &Options, arguments: &[&str]) -> Traced {
+    trace_command(python.command().args(arguments), options)
 }
 
 pub(crate) fn trace_command(command: &mut Command, options: &Options) -> Traced {
     let launch = Launch::new(options).unwrap();
     let output = command
-        .env("PYTHONDONTWRITEBYTECODE", "1")
         .envs(launch.environment(None).unwrap())
         .output()
         .unwrap();
