@@ -21,7 +21,7 @@ fn nothing_is_lost(python: &Interpreter) {
     );
     assert!(traced.status.success(), "{traced:?}");
     let counted: u64 = traced.calls().nodes.iter().map(|node| node.calls).sum();
-    assert!(counted >= CALLS, "{counted} calls in {}", python);
+    assert!(counted >= CALLS, "{counted} calls in {python}");
     println!("{}: {counted} calls, {}", python, traced.stdout.trim());
     let changes: Value = serde_json::from_str(&traced.stdout).unwrap();
     let change = |value: &Value| value.as_i64().unwrap();
@@ -30,21 +30,18 @@ fn nothing_is_lost(python: &Interpreter) {
     for (of, value) in references {
         assert!(
             change(value).unsigned_abs() < FEW,
-            "references to {of} in {}: {value}",
-            python
+            "references to {of} in {python}: {value}"
         );
     }
     for what in ["blocks", "objects"] {
         assert!(
             change(&changes[what]).unsigned_abs() < FEW,
-            "{what} in {}: {changes}",
-            python
+            "{what} in {python}: {changes}"
         );
     }
     assert!(
         change(&changes["kilobytes"]) < KILOBYTES,
-        "in {}: {changes}",
-        python
+        "in {python}: {changes}"
     );
 }
 

@@ -151,7 +151,7 @@ fn memcheck_finds_nothing() {
             .output()
             .unwrap();
         if String::from_utf8_lossy(&output.stderr).contains("cannot be set up") {
-            println!("{}: valgrind cannot start it", python);
+            println!("{python}: valgrind cannot start it");
             continue;
         }
         assert!(output.status.success(), "{output:?}");
@@ -184,7 +184,7 @@ fn memcheck_finds_nothing() {
         );
         assert_eq!(recordings.len(), ATTACHMENTS);
         hold("attached", python, &found(folder.path()), &plain);
-        println!("{}: nothing found", python);
+        println!("{python}: nothing found");
         checked += 1;
     }
     assert!(checked > 0, "valgrind could start no interpreter");
