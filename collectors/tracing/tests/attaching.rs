@@ -154,6 +154,34 @@ fn what_runs_can_be_asked_for_by_its_module() {
     }
 }
 
+/// A profiler that was there before us hears all that it would without us, and nothing of us.
+#[test]
+fn the_programs_own_profiler_goes_on() {
+    for python in interpreters::all() {
+        for profiler in ["function", "lsprof"] {
+            let mut command = python.command();
+            command.env("PROFILER", profiler);
+            let (recordings, stdout) =
+                attached(python, command, "profiled.py", &[Options::default()]);
+            let threads = if profiler == "lsprof" && python.version.1 >= 12 {
+                1
+            } else {
+                2
+            };
+            let told = vec!["(101, True)"; threads].join(", ");
+            assert_eq!(stdout, format!("[{told}] None\n"), "{profiler} in {python}");
+            let calls = &recordings[0];
+            let counted: Vec<_> = calls
+                .threads
+                .iter()
+                .map(|thread| count(&totals(calls, thread.root), "leaf"))
+                .filter(|&leaves| leaves > 0)
+                .collect();
+            assert_eq!(counted, vec![100; threads], "{profiler} in {python}");
+        }
+    }
+}
+
 /// A thread that the recording for the cost has met is met anew by the one that counts, and takes nobody else's tree for its old one.
 #[test]
 fn each_thread_has_its_own_tree() {

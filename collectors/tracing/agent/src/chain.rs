@@ -91,6 +91,11 @@ pub(crate) unsafe fn switch_on() {
     }
 }
 
+/// The program's profilers are passed on to.
+pub(crate) fn is_on() -> bool {
+    ON.load(Relaxed)
+}
+
 /// # Safety
 ///
 /// With the GIL.
@@ -130,24 +135,58 @@ unsafe fn look_closer(builtin: Builtin, name: *const c_char) {
         if !matches!(which.to_bytes(), b"enable" | b"disable") || builtin.own.is_null() {
             return;
         }
-        let mut kind = (*builtin.own).kind;
+        if !is_lsprof(builtin.own) {
+            return;
+        }
+        if which.to_bytes() == b"enable" {
+            ENABLE.exchange(
+                builtin.definition,
+                METH_VARARGS | METH_KEYWORDS,
+                enable as *const c_void,
+            );
+        } else {
+            DISABLE.exchange(builtin.definition, METH_NOARGS, disable as *const c_void);
+        }
+    }
+}
+
+/// Whether it is a `_lsprof.Profiler`, or of a type derived from that. The type is known from then on.
+///
+/// # Safety
+///
+/// An object that lives, with the GIL.
+unsafe fn is_lsprof(object: *mut PyObject) -> bool {
+    // SAFETY: the caller's promise. A type's name ends with a zero, and its bases live as long as it does.
+    unsafe {
+        let mut kind = (*object).kind;
         while !kind.is_null() {
-            let type_name = *kind.cast::<*const c_char>().add(TYPE_NAME_WORD);
-            if CStr::from_ptr(type_name).to_bytes() == b"_lsprof.Profiler" {
+            let name = *kind.cast::<*const c_char>().add(TYPE_NAME_WORD);
+            if CStr::from_ptr(name).to_bytes() == b"_lsprof.Profiler" {
                 PROFILER.store(kind, Relaxed);
-                if which.to_bytes() == b"enable" {
-                    ENABLE.exchange(
-                        builtin.definition,
-                        METH_VARARGS | METH_KEYWORDS,
-                        enable as *const c_void,
-                    );
-                } else {
-                    DISABLE.exchange(builtin.definition, METH_NOARGS, disable as *const c_void);
-                }
-                return;
+                return true;
             }
             kind = *kind.cast::<*mut PyObject>().add(TYPE_BASE_WORD);
         }
+        false
+    }
+}
+
+/// Remembers the profile function that a thread had before us, with its object, to be passed on to. `false` if events cannot be passed on to it: of those
+/// that are neither Python's nor `_lsprof`'s nobody knows which function belongs to which object.
+///
+/// # Safety
+///
+/// A profile function and an object that lives, with the GIL.
+pub(crate) unsafe fn keep(function: usize, object: *mut PyObject) -> bool {
+    // SAFETY: the caller's promise.
+    let known = if unsafe { is_lsprof(object) } {
+        &OF_LSPROF
+    } else {
+        &OF_PYTHON
+    };
+    match known.compare_exchange(0, function, Relaxed, Relaxed) {
+        Ok(_) => true,
+        Err(other) => other == function,
     }
 }
 

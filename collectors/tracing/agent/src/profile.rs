@@ -10,8 +10,8 @@ use crate::chain;
 use crate::names::Builtin;
 use crate::python::{
     Owned, PyEval_GetFrame, PyEval_SetProfile, PyInterpreterState_Main,
-    PyInterpreterState_ThreadHead, PyObject, PyThreadState_Get, PyThreadState_Next,
-    PyThreadState_Swap, TraceFunction, imported,
+    PyInterpreterState_ThreadHead, PyObject, PyObject_CallMethod, PyThreadState_Get,
+    PyThreadState_Next, PyThreadState_Swap, TraceFunction, imported,
 };
 use crate::thread;
 use crate::tracer::{self, Event, IGNORED};
@@ -29,6 +29,8 @@ mod what {
 
 /// Where a thread state has its `c_profilefunc`, in words; found by putting one there.
 static PROFILE_WORD: AtomicUsize = AtomicUsize::new(0);
+/// So many words behind it is its `c_profileobj`, with `c_tracefunc` in between.
+const OBJECT_BEHIND: usize = 2;
 /// How far into a thread state that is looked for. It is within the first 20 words of every version, and the structure is longer.
 const SEARCHED_WORDS: usize = 20;
 
@@ -42,12 +44,19 @@ static START_THREAD: AtomicUsize = AtomicUsize::new(0);
 /// `_PyEval_SetProfile`, which sets it for another thread: 3.9 and later.
 static SET_FOR: AtomicPtr<c_void> = AtomicPtr::new(ptr::null_mut());
 
-/// Finds out what differs from version to version. To be called once before anything else here.
+/// The profile function that this thread had before us.
+pub(crate) struct Own {
+    function: TraceFunction,
+    object: Option<Owned>,
+}
+
+/// Finds out what differs from version to version. To be called before anything else here. This thread has no profile function then: its own, if there is one, is to be
+/// [given back](give_own), and hears nothing of us until then.
 ///
 /// # Safety
 ///
-/// With the GIL, from a function that Python called.
-pub(crate) unsafe fn prepare() -> Result<(), String> {
+/// With the GIL and no exception set, from a function that Python called.
+pub(crate) unsafe fn prepare() -> Result<Option<Own>, String> {
     // SAFETY: the caller's promise. Frame objects of 3.8 to 3.10 have `f_code` as their fifth word; those of 3.11 have the frame as their fourth,
     // and that its code as its fifth (`Include/cpython/frameobject.h`, `Include/internal/pycore_frame.h`). Both are read only as far as they reach, and compared with what Python says.
     unsafe {
@@ -80,8 +89,67 @@ pub(crate) unsafe fn prepare() -> Result<(), String> {
         {
             START_THREAD.store(Builtin::of_function(start.get()).key(), Relaxed);
         }
+        take_own()
     }
-    Ok(())
+}
+
+/// Finds where a thread state has its profile function, and takes out the one of this thread. The object that belongs to that tells where it is; where there is none,
+/// one of ours is put there to be found.
+///
+/// # Safety
+///
+/// As for [`prepare`].
+unsafe fn take_own() -> Result<Option<Own>, String> {
+    const UNKNOWN: &str =
+        "thread states are laid out in another way than in this version of CPython";
+    // SAFETY: the caller's promise; there are no arguments. The structure is longer than what is read. What lies in front of a profiler's object, where that is not
+    // zero, is its function.
+    unsafe {
+        let object = imported(c"sys").and_then(|sys| {
+            let method = c"getprofile".as_ptr();
+            Owned::or_clear(PyObject_CallMethod(sys, method, ptr::null()))
+        });
+        let object = object.filter(|object| !object.is_none());
+        let state = PyThreadState_Get().cast::<usize>();
+        let words: [usize; SEARCHED_WORDS] = std::array::from_fn(|word| *state.add(word));
+        let word = match &object {
+            Some(object) => words
+                .iter()
+                .position(|&word| word == object.get() as usize)
+                .and_then(|word| word.checked_sub(OBJECT_BEHIND))
+                .filter(|&word| words[word] != 0),
+            None => {
+                PyEval_SetProfile(Some(on_event), ptr::null_mut());
+                (0..SEARCHED_WORDS)
+                    .find(|&word| *state.add(word) == on_event as TraceFunction as usize)
+            }
+        };
+        if object.is_none() || word.is_some() {
+            PyEval_SetProfile(None, ptr::null_mut());
+        }
+        let word = word.ok_or(UNKNOWN)?;
+        PROFILE_WORD.store(word, Relaxed);
+        Ok((words[word] != 0).then(|| Own {
+            function: std::mem::transmute::<usize, TraceFunction>(words[word]),
+            object,
+        }))
+    }
+}
+
+/// Gives this thread back its own profile function, behind ours where events are on and it can be passed on to.
+///
+/// # Safety
+///
+/// With the GIL.
+pub(crate) unsafe fn give_own(own: Own) {
+    // SAFETY: the caller's promise; the function and the object were this thread's.
+    unsafe {
+        let object = own.object.as_ref().map_or(ptr::null_mut(), Owned::get);
+        PyEval_SetProfile(Some(own.function), object);
+        if !object.is_null() && chain::is_on() && chain::keep(own.function as usize, object) {
+            front();
+        }
+    }
 }
 
 /// The code object of a frame, borrowed.
@@ -107,25 +175,13 @@ unsafe fn code_of(frame: *mut PyObject) -> *mut PyObject {
 /// # Safety
 ///
 /// With the GIL, in the main interpreter.
-pub(crate) unsafe fn switch_on() -> Result<(), String> {
+pub(crate) unsafe fn switch_on() {
     // SAFETY: the caller's promise.
     unsafe {
         PyEval_SetProfile(Some(on_event), ptr::null_mut());
-        let state = PyThreadState_Get().cast::<usize>();
-        let word = (0..SEARCHED_WORDS)
-            .find(|&word| *state.add(word) == on_event as TraceFunction as usize);
-        let Some(word) = word else {
-            PyEval_SetProfile(None, ptr::null_mut());
-            return Err(
-                "thread states are laid out in another way than in this version of CPython"
-                    .to_owned(),
-            );
-        };
-        PROFILE_WORD.store(word, Relaxed);
         watch_threads();
         chain::switch_on();
     }
-    Ok(())
 }
 
 /// No events come from this thread until they are switched on again.
@@ -138,7 +194,7 @@ pub(crate) unsafe fn pause() {
     unsafe { PyEval_SetProfile(None, ptr::null_mut()) };
 }
 
-/// Sees to it that all threads of the main interpreter that have no profile function have ours.
+/// Sees to it that all threads of the main interpreter have ours: in front of their own, where there is one that it can be in front of.
 ///
 /// # Safety
 ///
@@ -146,7 +202,20 @@ pub(crate) unsafe fn pause() {
 unsafe fn watch_threads() {
     // SAFETY: the caller's promise.
     unsafe {
-        each_thread(|state| (profile_of(state) == 0).then_some(Some(on_event as TraceFunction)))
+        each_thread(|state| match profile_of(state) {
+            0 => Some(Some(on_event as TraceFunction)),
+            theirs => {
+                let word = state.cast::<usize>().add(PROFILE_WORD.load(Relaxed));
+                let object = *word.add(OBJECT_BEHIND) as *mut PyObject;
+                if theirs != on_event as TraceFunction as usize
+                    && !object.is_null()
+                    && chain::keep(theirs, object)
+                {
+                    *word = on_event as TraceFunction as usize;
+                }
+                None
+            }
+        });
     }
 }
 
@@ -179,7 +248,7 @@ pub(crate) unsafe fn front() -> usize {
 ///
 /// With the GIL, in the main interpreter.
 pub(crate) unsafe fn switch_off() {
-    // SAFETY: the caller's promise. `c_profileobj` is two words behind `c_profilefunc`, with `c_tracefunc` in between.
+    // SAFETY: the caller's promise.
     unsafe {
         chain::switch_off();
         each_thread(|state| {
@@ -187,7 +256,7 @@ pub(crate) unsafe fn switch_off() {
                 return None;
             }
             let word = state.cast::<usize>().add(PROFILE_WORD.load(Relaxed));
-            let object = *word.add(2) as *mut PyObject;
+            let object = *word.add(OBJECT_BEHIND) as *mut PyObject;
             let theirs = if object.is_null() {
                 0
             } else {

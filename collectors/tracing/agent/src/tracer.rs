@@ -145,7 +145,7 @@ unsafe fn start(
 ) -> Result<(), String> {
     // SAFETY: the caller's promise.
     let started = unsafe { try_start(&recording) };
-    let (events, scratch) = match started {
+    let (events, scratch, own) = match started {
         Ok(started) => started,
         Err(why) => {
             recording.refuse(&why);
@@ -182,11 +182,20 @@ unsafe fn start(
         Ok(cost) => cost,
         Err(why) => {
             // SAFETY: the caller's promise.
-            unsafe { detach() };
+            unsafe {
+                detach();
+                if let Some(own) = own {
+                    profile::give_own(own);
+                }
+            }
             recording.refuse(&why);
             return Err(why);
         }
     };
+    if let Some(own) = own {
+        // SAFETY: the caller's promise.
+        unsafe { profile::give_own(own) };
+    }
     let tracer = get().ok_or("the recording is gone")?;
     begin_file(&recording);
     recording.set_cost(cost[0], cost[1]);
@@ -247,8 +256,10 @@ unsafe fn measure_cost() -> Result<cost::Costs, String> {
     }
 }
 
-/// Where events will come from, and a recording to be thrown away.
-unsafe fn try_start(recording: &Recording) -> Result<(Events, Recording), String> {
+/// Where events will come from, a recording to be thrown away, and the profile function of this thread that is to be given back.
+unsafe fn try_start(
+    recording: &Recording,
+) -> Result<(Events, Recording, Option<profile::Own>), String> {
     if !TRACER.load(Relaxed).is_null() {
         return Err("the process is being traced already".to_owned());
     }
@@ -266,16 +277,13 @@ unsafe fn try_start(recording: &Recording) -> Result<(Events, Recording), String
         let options = recording.options();
         ONLY_SOME.store(!options.only.is_empty(), Relaxed);
         BUILTINS.store(options.builtins, Relaxed);
-        let events = if pair >= (3, 12) {
-            Events::Monitoring(monitoring::Tool::take(
-                options.builtins,
-                !options.only.is_empty(),
-            )?)
+        if pair >= (3, 12) {
+            let tool = monitoring::Tool::take(options.builtins, !options.only.is_empty())?;
+            Ok((Events::Monitoring(tool), scratch, None))
         } else {
-            profile::prepare()?;
-            Events::Profile
-        };
-        Ok((events, scratch))
+            let own = profile::prepare()?;
+            Ok((Events::Profile, scratch, own))
+        }
     }
 }
 
@@ -285,7 +293,10 @@ unsafe fn switch_on() -> Result<(), String> {
     unsafe {
         match &tracer.events {
             Events::Monitoring(tool) => tool.clone().switch_on(),
-            Events::Profile => profile::switch_on(),
+            Events::Profile => {
+                profile::switch_on();
+                Ok(())
+            }
         }
     }
 }
