@@ -64,7 +64,7 @@ impl Launching {
     pub(crate) fn start(
         self,
         program: &ProgramSpec,
-        prepare: impl Fn(&mut Command) -> Result<(), Failure>,
+        prepare: impl FnMut(&mut Command) -> Result<(), Failure>,
     ) -> Result<Launched, Failure> {
         let pid = self.program.start(program, prepare)?;
         Ok(Launched {

@@ -52,7 +52,7 @@ impl Program {
     pub(crate) fn start(
         &self,
         spec: &ProgramSpec,
-        prepare: impl Fn(&mut Command) -> Result<(), Failure>,
+        mut prepare: impl FnMut(&mut Command) -> Result<(), Failure>,
     ) -> Result<u32, Failure> {
         // Held while starting: a signal that comes meanwhile is passed on as soon as there is somebody.
         let mut state = self.lock();

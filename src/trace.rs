@@ -6,7 +6,6 @@ use std::fs::File;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use pystrobe_profile::{Builder, Counted, Profile, Recording};
-use pystrobe_sampling::process::command_line;
 use pystrobe_tracing::recording::{Times, batch};
 use pystrobe_tracing::{Calls, Cost, FormatError, Launch, LaunchError, read_until};
 
@@ -40,14 +39,18 @@ fn started(program: &ProgramSpec, options: &TraceOptions) -> Result<u8, Failure>
     let environment = launch
         .environment(std::env::var_os("PYTHONPATH").as_deref())
         .map_err(LaunchError::from)?;
+    // What the kernel says of it is not yet so right after the start, and nothing any more after the end.
+    let mut line = String::new();
     let launched = launching.start(program, |command| {
         command.envs(environment.iter().map(|(name, value)| (name, value)));
+        let words = std::iter::once(command.get_program()).chain(command.get_args());
+        let words: Vec<_> = words.map(|word| word.to_string_lossy()).collect();
+        line = words.join(" ");
         Ok(())
     })?;
-    launched.record(|pid, program, outputs| {
-        let command = command_line(pid);
+    launched.record(|_, program, outputs| {
         program.wait_for_end()?;
-        let traced = Traced::launched(&launch, &command, options.times)?;
+        let traced = Traced::launched(&launch, &line, options.times)?;
         drop(launch);
         save(traced, outputs, options, notes)
     })
