@@ -24,7 +24,7 @@ pub(crate) const REFUSAL_BYTES: usize = 256;
 /// Bytes for the version of the interpreter.
 pub(crate) const PYTHON_BYTES: usize = 32;
 /// Bytes kept of the command line.
-pub(crate) const COMMAND_BYTES: usize = 2048;
+pub(crate) const COMMAND_BYTES: usize = if cfg!(miri) { 64 } else { 2048 };
 /// Words of a function's record before its strings.
 pub(crate) const FUNCTION_WORDS: usize = 3;
 /// `Node::function` of the root of a thread.
