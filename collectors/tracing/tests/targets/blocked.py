@@ -1,6 +1,6 @@
 """A main thread that is in C and does not come back: in the way that the first argument names.
 
-Prints `ready`. A line on stdin lets it go on, where that is possible; it then prints what was injected.
+Prints `ready`. A line on stdin lets it go on, where that is possible; it then prints what was injected. If the line is `until seen`, it computes until something was.
 """
 
 import json
@@ -12,12 +12,14 @@ import time
 signal.alarm(600)
 how = sys.argv[1]
 seen = []
+until_seen = False
 free = threading.Lock()
 free.acquire()
 
 
 def reader():
-    sys.stdin.readline()
+    global until_seen
+    until_seen = sys.stdin.readline() == "until seen\n"
     free.release()
 
 
@@ -48,5 +50,7 @@ elif how == "sleep":
 elif how == "held":
     held()
 for _ in range(1000):
+    pass
+while until_seen and not seen:
     pass
 print(json.dumps({"seen": seen}), flush=True)
