@@ -321,12 +321,13 @@ fn processor_time_and_exceptions_are_told() {
                     python.version
                 );
             }
-            // Whoever runs Python and has not the GIL wants it.
+            // Whoever runs Python and has not the GIL wants it; or was woken with it and waits for a processor. How long that takes, and the
+            // time in which the machine itself does not run, is the machine's affair, and in none of the accounts: a third, where it is shared.
             for function in ["compute", "mend", "plain"] {
                 let [wall, held, wanted] =
                     [&wall, &gil, &gil_wait].map(|stacks| time(stacks, function));
                 ensure!(
-                    wanted > 0.1 * wall && (0.8..1.01).contains(&((held + wanted) / wall)),
+                    wanted > 0.1 * wall && (0.6..1.01).contains(&((held + wanted) / wall)),
                     "{:?} {function}: {wall}, {held}, {wanted}",
                     python.version
                 );
@@ -336,7 +337,7 @@ fn processor_time_and_exceptions_are_told() {
                 [&wall, &cpu, &active, &gil_wait].map(|stacks| time(stacks, "crunch"));
             ensure!(
                 (0.98 * on_cpu..all).contains(&busy)
-                    && (0.8..1.05).contains(&((busy + wanted) / all)),
+                    && (0.6..1.05).contains(&((busy + wanted) / all)),
                 "{:?}: {all}, {on_cpu}, {busy}, {wanted}",
                 python.version
             );
