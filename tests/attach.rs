@@ -10,8 +10,7 @@ use crate::support::attempts::{ensure, holds_once};
 use crate::support::folded;
 use crate::support::interpreters::{self, Interpreter, on_each_version};
 use crate::support::process::Running;
-use crate::support::pystrobe::Finished;
-use crate::support::pystrobe::pystrobe;
+use crate::support::pystrobe::{Finished, Session, pystrobe};
 use crate::support::target::Target;
 use crate::support::{line_of, machine, pstats, target_script};
 
@@ -149,16 +148,22 @@ fn dumps_a_running_program(python: &'static Interpreter) {
     }
 }
 
+/// `pystrobe attach` until something ends it. It is back when it samples.
+fn sampling(target: &Target, file: &Path) -> Session {
+    let session = pystrobe(["attach", &target.pid().to_string(), "-o"])
+        .arg(file)
+        .start();
+    session.is_sampling();
+    session
+}
+
 fn outlives_its_target(python: &'static Interpreter) {
     let _turn = machine::shared();
     holds_once(|| {
         let target = Target::launch(python, "alternating.py", &[]);
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("out.pstats");
-        let session = pystrobe(["attach", &target.pid().to_string(), "-o"])
-            .arg(&file)
-            .start();
-        session.is_sampling();
+        let session = sampling(&target, &file);
         target.stop();
         let finished = session.finish().ok();
         assert!(finished.summary().samples > 10);
@@ -295,10 +300,7 @@ fn ends_when_the_target_becomes_something_else() {
         let mut target = Target::launch(python, "becomes.py", &sleep);
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("out.pstats");
-        let session = pystrobe(["attach", &target.pid().to_string(), "-o"])
-            .arg(&file)
-            .start();
-        session.is_sampling();
+        let session = sampling(&target, &file);
         target.signal(Signal::SIGTERM);
         let finished = session.finish().ok();
         assert!(target.is_running());

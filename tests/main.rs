@@ -40,4 +40,5 @@ mod tasks;
 mod top;
 mod trace;
 mod trace_attach;
+mod trace_cprofile;
 mod truth;

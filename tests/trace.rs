@@ -1,203 +1,22 @@
-//! Every call: as often as cProfile says, as long as the program itself says, and however the program ends.
+//! Every call: as long as the program itself says, and however the program ends. How often is compared in `trace_cprofile.rs`.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 
-use pystrobe_profile::{Counted, Frame, Profile, StatsTable, TreeIndex};
+use pystrobe_profile::{Frame, Profile, StatsTable, TreeIndex};
 use serde_json::Value;
 
 use crate::support::attempts::{ensure, holds_once};
-use crate::support::calls::{self, Counts};
 use crate::support::interpreters::{self, Interpreter, on_each_version};
-use crate::support::pystrobe::{Finished, Pystrobe, pystrobe};
-use crate::support::{line_of, machine, pstats, target_script, tests_folder};
+use crate::support::pystrobe::pystrobe;
+use crate::support::traced::Traced;
+use crate::support::{line_of, machine, pstats, target_script};
 
 on_each_version! {
-    equals_cprofile = equals_cprofile;
-    compiles_and_tests_like_cprofile = compiles_and_tests_like_cprofile;
     is_right_in_threads = is_right_in_threads;
     saves_however_the_program_ends = saves_however_the_program_ends;
     leaves_others_their_events = leaves_others_their_events;
-}
-
-/// A program, and what it was counted to do.
-struct Traced {
-    folder: tempfile::TempDir,
-    python: &'static Interpreter,
-}
-
-impl Traced {
-    fn by(python: &'static Interpreter) -> Traced {
-        Traced {
-            folder: tempfile::tempdir().unwrap(),
-            python,
-        }
-    }
-
-    fn file(&self) -> PathBuf {
-        self.folder.path().join("out.pstats")
-    }
-
-    /// `pystrobe trace` with options; the program is still to be named.
-    fn trace(&self, options: &[&str]) -> Pystrobe {
-        pystrobe(["trace"])
-            .args(options)
-            .arg("-o")
-            .arg(self.file())
-            .arg("--python")
-            .arg(&self.python.path)
-    }
-
-    fn run(&self, options: &[&str], script: &str, arguments: &[&str]) -> Finished {
-        let finished = self
-            .trace(options)
-            .arg(target_script(script))
-            .args(arguments)
-            .run();
-        assert!(finished.stderr.contains(" calls of "), "{finished:?}");
-        finished
-    }
-
-    fn profile(&self) -> Profile {
-        let profile = calls::profile(&self.file());
-        assert_eq!(profile.recording().counted, Counted::Calls);
-        profile
-    }
-
-    fn table(&self) -> StatsTable {
-        StatsTable::of(&self.profile())
-    }
-
-    /// All calls of a function, by its name and the end of its file's name.
-    fn calls(&self, file: &str, name: &str) -> u64 {
-        let table = self.table();
-        let rows = table.rows().iter();
-        rows.filter(|row| row.key.file.ends_with(file) && *row.key.name == *name)
-            .map(|row| row.nc)
-            .sum()
-    }
-}
-
-/// The settings under which a program is counted twice: see `tests/support/beside_cprofile`.
-fn settings(programs: &Path) -> [(&'static str, String); 2] {
-    let beside = tests_folder().join("support/beside_cprofile");
-    [
-        (
-            "PYTHONPATH",
-            format!("{}:{}", beside.display(), programs.display()),
-        ),
-        ("PYTHONHASHSEED", "0".to_owned()),
-    ]
-}
-
-/// Counts a program by cProfile and by pystrobe, and holds one to the other.
-fn counts_as_cprofile(
-    python: &'static Interpreter,
-    programs: &Path,
-    script: &Path,
-    arguments: &[&str],
-    prepare: &dyn Fn(),
-) {
-    let traced = Traced::by(python);
-    let script_name = script.to_str().unwrap();
-    let theirs = traced.folder.path().join("cprofile.prof");
-    prepare();
-    let output = python
-        .command()
-        .args(["-m", "cProfile", "-o"])
-        .arg(&theirs)
-        .arg(script)
-        .args(arguments)
-        .envs(settings(programs))
-        .current_dir(traced.folder.path())
-        .output()
-        .unwrap();
-    let stderr = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{script_name}: {stderr}");
-    prepare();
-    let mut ours = traced.trace(&[]).arg(script).args(arguments);
-    for (name, value) in settings(programs) {
-        ours = ours.env(name, value);
-    }
-    let finished = ours.dir(traced.folder.path()).run().ok();
-    assert_eq!(finished.stdout, output.stdout, "{finished:?}");
-
-    let by_cprofile = Counts::by_cprofile(&theirs, script_name);
-    assert!(by_cprofile.rows.len() > 10, "{by_cprofile:?}");
-    let by_pystrobe = Counts::of_script(&traced.profile(), script_name);
-    let (rows, edges) = (by_cprofile.rows.len(), by_cprofile.edges.len());
-    let differences = by_pystrobe.differences(by_cprofile);
-    assert!(
-        differences.is_empty(),
-        "{script_name} {arguments:?}, pystrobe first:\n{}",
-        differences.join("\n")
-    );
-    println!("{script_name}: {rows} rows and {edges} edges alike");
-}
-
-/// Programs of pyperformance, small: recursion, generators, coroutines, comprehensions, exceptions, callbacks from C,
-/// class bodies, `exec`.
-const BENCHMARKS: [(&str, &[&str]); 14] = [
-    (
-        "chaos",
-        &["--width", "16", "--height", "16", "--iterations", "300"],
-    ),
-    ("async_generators", &[]),
-    ("comprehensions", &[]),
-    ("coroutines", &[]),
-    ("deepcopy", &[]),
-    ("deltablue", &[]),
-    ("generators", &[]),
-    ("hexiom", &[]),
-    ("logging", &[]),
-    ("nqueens", &[]),
-    ("raytrace", &["--width", "20", "--height", "20"]),
-    ("regex_compile", &[]),
-    ("richards_super", &[]),
-    ("typing_runtime_protocols", &[]),
-];
-
-fn equals_cprofile(python: &'static Interpreter) {
-    let _turn = machine::shared();
-    let Some(programs) = interpreters::programs() else {
-        return;
-    };
-    for (name, arguments) in BENCHMARKS {
-        let folder = programs.join("pyperformance/data-files/benchmarks");
-        let script = folder.join(format!("bm_{name}/run_benchmark.py"));
-        counts_as_cprofile(python, programs, &script, arguments, &|| {});
-    }
-}
-
-fn compiles_and_tests_like_cprofile(python: &'static Interpreter) {
-    let _turn = machine::shared();
-    let Some(programs) = interpreters::programs() else {
-        return;
-    };
-    let folder = tempfile::tempdir().unwrap();
-    let copy = folder.path().join("json");
-    let stdlib = python.output(&["-c", "import json; print(json.__path__[0])"]);
-    let again = || {
-        let _ = std::fs::remove_dir_all(&copy);
-        std::fs::create_dir(&copy).unwrap();
-        for entry in std::fs::read_dir(stdlib.trim()).unwrap() {
-            let path = entry.unwrap().path();
-            if path.extension().is_some_and(|extension| extension == "py") {
-                std::fs::copy(&path, copy.join(path.file_name().unwrap())).unwrap();
-            }
-        }
-    };
-    let script = target_script("compile_all.py");
-    counts_as_cprofile(python, programs, &script, &[copy.to_str().unwrap()], &again);
-
-    let script = target_script("test_functions.py");
-    let modules = [
-        "mpmath.tests.test_basic_ops",
-        "mpmath.tests.test_diff",
-        "mpmath.tests.test_str",
-    ];
-    counts_as_cprofile(python, programs, &script, &modules, &|| {});
 }
 
 /// Seconds in a function and all that it calls, and its calls, per thread by the thread's name.

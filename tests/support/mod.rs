@@ -11,6 +11,7 @@ pub(crate) mod pystrobe;
 pub(crate) mod target;
 pub(crate) mod terminal;
 pub(crate) mod tmux;
+pub(crate) mod traced;
 
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;

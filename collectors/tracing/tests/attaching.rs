@@ -154,7 +154,7 @@ fn what_runs_can_be_asked_for_by_its_module() {
     }
 }
 
-/// A profiler that was there before us hears all that it would without us, and nothing of us.
+/// A profiler that was there before us hears all that it would without us, and is still there after us.
 #[test]
 fn the_programs_own_profiler_goes_on() {
     for python in interpreters::all() {

@@ -34,7 +34,7 @@ impl Report {
     fn is_ours(&self) -> bool {
         self.stack
             .iter()
-            .any(|(_, library)| library.contains("pystrobe_agent"))
+            .any(|(_, library)| library.ends_with("agent.so"))
     }
 
     /// What makes it the same in two runs.

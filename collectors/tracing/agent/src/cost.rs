@@ -147,8 +147,7 @@ impl Loops {
 /// What a call of a Python function costs, and one of a C function, in ticks; and the part of that inside the called function.
 pub(crate) type Costs = [(u64, u64); 2];
 
-/// Of a turn: `without` events, `with` them, and
-/// the `own` time of the called functions with them, of a whole loop.
+/// Of a turn: the times `without` events and `with` them, and the `own` time of the called functions with them, of a whole loop.
 pub(crate) fn of(without: Times, with: Times, own: (u64, u64)) -> Costs {
     let one = |without: u64, with: u64, own: u64, nothing: u64| {
         let cost = with.saturating_sub(without) / CALLS;

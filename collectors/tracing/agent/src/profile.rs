@@ -27,7 +27,7 @@ mod what {
     pub(super) const C_RETURN: c_int = 6;
 }
 
-/// Where a thread state has its `c_profilefunc`, in words; found by putting one there.
+/// Where a thread state has its `c_profilefunc`, in words; see [`take_own`].
 static PROFILE_WORD: AtomicUsize = AtomicUsize::new(0);
 /// So many words behind it is its `c_profileobj`, with `c_tracefunc` in between.
 const OBJECT_BEHIND: usize = 2;

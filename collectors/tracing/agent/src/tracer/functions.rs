@@ -1,7 +1,8 @@
 //! Which function an event is about: its number in the recording, known by what was called.
 
-use pystrobe_calls::{Function, FunctionId, Place};
 use std::sync::atomic::Ordering::Relaxed;
+
+use pystrobe_calls::{Function, FunctionId, Place};
 
 use super::{BUSY, Events, Tracer, get};
 use crate::code_extra;
